@@ -1,0 +1,2 @@
+//! The Shoal binary.
+fn main() {}

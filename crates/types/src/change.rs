@@ -1,0 +1,130 @@
+//! Writes to the store as values, and what they did as events.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::object::{Cluster, Node, Service, Task, TaskStatus};
+use crate::{ClusterId, NodeId, ServiceId, TaskId, TaskState, Timestamp};
+
+/// An object of any kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Object {
+    /// The cluster.
+    Cluster(Arc<Cluster>),
+    /// A node.
+    Node(Arc<Node>),
+    /// A service.
+    Service(Arc<Service>),
+    /// A task.
+    Task(Arc<Task>),
+}
+
+/// Names an object of any kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ObjectKind {
+    /// The cluster.
+    Cluster(ClusterId),
+    /// A node.
+    Node(NodeId),
+    /// A service.
+    Service(ServiceId),
+    /// A task.
+    Task(TaskId),
+}
+
+/// One write. A list of them is applied whole or not at all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Change {
+    /// Creates or replaces the object; its `meta` is stamped when applied.
+    Put(Object),
+    /// Changes parts of a task; nothing where the task is gone.
+    Patch(TaskPatch),
+    /// Removes the object; nothing where it is gone.
+    Remove(ObjectKind),
+}
+
+/// The parts of a task that change in its life. Most writes are this, so it is small.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskPatch {
+    /// The task.
+    pub id: TaskId,
+    /// The node it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<NodeId>,
+    /// The new desired state; ignored if lower than the stored one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired_state: Option<TaskState>,
+    /// The new status; ignored if its state is lower than the stored one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<TaskStatus>,
+}
+
+/// What a write did to one object: no `before` for a creation, no `after` for a removal.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// To the cluster.
+    Cluster(Both<Cluster>),
+    /// To a node.
+    Node(Both<Node>),
+    /// To a service.
+    Service(Both<Service>),
+    /// To a task.
+    Task(Both<Task>),
+}
+
+/// An object before and after a write.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Both<T> {
+    /// As it was.
+    pub before: Option<Arc<T>>,
+    /// As it is.
+    pub after: Option<Arc<T>>,
+}
+
+/// What a pure core wants done.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Step {
+    /// One transaction.
+    pub changes: Vec<Change>,
+    /// When to ask again even if nothing happens.
+    pub wake_at: Option<Timestamp>,
+}
+
+// === impl TaskPatch ===
+
+impl TaskPatch {
+    /// A patch that changes nothing yet.
+    pub fn of(id: TaskId) -> Self {
+        Self { id, node_id: None, desired_state: None, status: None }
+    }
+
+    /// Wants the task in `state`.
+    pub fn desire(id: TaskId, state: TaskState) -> Change {
+        Change::Patch(Self { desired_state: Some(state), ..Self::of(id) })
+    }
+
+    /// `task` with the patch applied: desired and observed states only ever grow.
+    pub fn apply(&self, task: &Task) -> Task {
+        let mut task = task.clone();
+        if let Some(node) = self.node_id {
+            task.node_id = Some(node);
+        }
+        task.desired_state = task.desired_state.max(self.desired_state.unwrap_or_default());
+        if let Some(status) = &self.status
+            && status.state >= task.status.state
+        {
+            task.status = status.clone();
+        }
+        task
+    }
+}
+
+// === impl Both ===
+
+impl<T> Both<T> {
+    /// The object as it is, or as it was when it is gone.
+    pub fn latest(&self) -> &Arc<T> {
+        self.after.as_ref().or(self.before.as_ref()).expect("an event has at least one side")
+    }
+}

@@ -1,0 +1,54 @@
+//! What a user wants of a node.
+
+use serde::{Deserialize, Serialize};
+
+use super::Labels;
+
+/// What a user wants of a node (`docker node update`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NodeSpec {
+    /// Normally empty: nodes go by their host name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Labels for constraints and preferences.
+    pub labels: Labels,
+    /// The role it is to have.
+    pub role: NodeRole,
+    /// Whether it takes tasks.
+    pub availability: Availability,
+}
+
+/// What a node does for the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    /// Runs tasks.
+    #[default]
+    Worker,
+    /// Runs tasks and takes part in consensus.
+    Manager,
+}
+
+/// Whether a node takes tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Availability {
+    /// Takes tasks.
+    #[default]
+    Active,
+    /// Keeps what it has, takes no more.
+    Pause,
+    /// Gives up what it has.
+    Drain,
+}
+
+impl NodeRole {
+    /// The name in Docker's JSON, filters and constraints.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Manager => "manager",
+        }
+    }
+}
