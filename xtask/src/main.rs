@@ -1,2 +1,44 @@
-//! xtask
-fn main() {}
+//! `cargo xtask`: everything that is done to the project and is not a crate of it.
+
+use std::process::ExitCode;
+
+mod bench;
+mod deps;
+mod packages;
+mod shell;
+mod test;
+mod tidy;
+mod up;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+  up      builds Shoal, starts an engine with a one-node swarm and a sample service, and leaves it running
+  down    stops what `up` started and removes it
+  test    every check and every test; installs the Debian packages that they need
+  deps    checks which crate may depend on which
+  tidy    checks the sizes of files and functions, and that the map of the project is true
+  bench   measures Shoal beside Debian's dockerd and writes docs/benchmarks.md";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["up"] => up::up(),
+        ["down"] => up::down(),
+        ["test"] => test::run(),
+        ["deps"] => deps::check(),
+        ["tidy"] => tidy::check(),
+        ["bench", only @ ..] => bench::run(only),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,53 @@
-//! shoal-engine
+//! The containers, exec'd processes, logs, events, health checks, volumes and images of one node, and its durable record
+//! of them.
+//!
+//! [`Engine`] is all of it. Bodies are Docker's (`bollard_stubs::models`); names, ids and beginnings of ids are resolved
+//! here; every error has a [`kind`](Error::kind) that says its HTTP status and a text that is Docker's where scripts match
+//! on it. Anything that is asked for and not supported is refused with [`Error::Unsupported`] that names it.
+//!
+//! The engine puts together what `shoal-image` (layers, root file systems), `shoal-network` (namespaces, addresses, ports)
+//! and `shoal-runtime` (supervisors) do. It leaves to others: HTTP, and why a container should exist.
+//!
+//! # A container's way
+//!
+//! [`Engine::create`] records it ([`container`]); [`Engine::start`] makes what it needs (`container::prepare`), builds its OCI
+//! configuration ([`spec`]), starts its supervisor and watches it; its end comes in through `container::exit`, where its
+//! restart policy decides. A new daemon begins in [`adopt`].
+
+mod adopt;
+mod attach;
+mod config;
+mod container;
+mod detach;
+mod engine;
+mod error;
+mod events;
+mod exec;
+mod health;
+mod host;
+mod images;
+mod info;
+mod layout;
+mod logs;
+mod names;
+mod networks;
+mod options;
+mod probe;
+mod record;
+mod rootfs;
+mod signal;
+mod spec;
+mod volumes;
+mod words;
+
+pub use attach::{AttachInput, AttachOutput, Attached, Output};
+pub use config::{BridgeConfig, EngineConfig};
+pub use container::Wait;
+pub use engine::Engine;
+pub use error::{Error, ErrorKind, OpenError, RecordError, Result};
+pub use names::random_name;
+pub use images::{FetchError, FetchMessage};
+pub use options::{
+    AttachOptions, ContainerCounts, Created, EventsOptions, ExecStartOptions, Filters, ImageListOptions, ListOptions, LogLine,
+    LogsOptions, RemoveOptions, StdStream, StopOptions, WaitCondition,
+};

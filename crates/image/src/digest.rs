@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn malformed_digests_are_refused_with_their_reason() {
-        let parse = |text: &str| text.parse::<Digest>().unwrap_err();
+        let parse = |text: &str| text.parse::<Digest>().expect_err("refused");
         assert_eq!(parse("abc"), DigestError::Format);
         assert_eq!(parse("sha256:abc"), DigestError::Length);
         assert_eq!(parse("md5:abc"), DigestError::Algorithm);

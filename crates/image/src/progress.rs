@@ -136,7 +136,13 @@ mod tests {
     #[test]
     fn sizes_have_four_significant_digits() {
         for (bytes, text) in [
-            (0, "0B"), (999, "999B"), (1000, "1kB"), (1234, "1.234kB"), (12_345_678, "12.35MB"), (305_000_000, "305MB"), (100_000, "100kB"),
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (1234, "1.234kB"),
+            (12_345_678, "12.35MB"),
+            (305_000_000, "305MB"),
+            (100_000, "100kB"),
         ] {
             assert_eq!(human_size(bytes), text);
         }
@@ -154,7 +160,8 @@ mod tests {
     #[test]
     fn events_have_dockers_field_names() {
         let (sender, receiver) = std::sync::mpsc::channel();
-        let progress = Progress::new(move |event| sender.send(serde_json::to_string(&event).expect("json")).expect("sent"));
+        let progress =
+            Progress::new(move |event| sender.send(serde_json::to_string(&event).expect("json")).expect("sent"));
         progress.about("latest", "Pulling from library/x");
         progress.state("0123456789ab", "Waiting");
         progress.bytes("0123456789ab", "Downloading", 1, 2);
@@ -163,7 +170,10 @@ mod tests {
         let lines: Vec<String> = receiver.iter().collect();
         assert_eq!(lines[0], r#"{"status":"Pulling from library/x","id":"latest"}"#);
         assert_eq!(lines[1], r#"{"status":"Waiting","progressDetail":{},"id":"0123456789ab"}"#);
-        assert!(lines[2].starts_with(r#"{"status":"Downloading","progressDetail":{"current":1,"total":2},"progress":"[===="#));
+        assert!(
+            lines[2]
+                .starts_with(r#"{"status":"Downloading","progressDetail":{"current":1,"total":2},"progress":"[===="#)
+        );
         assert_eq!(lines[3], r#"{"stream":"Loaded image: x:latest\n"}"#);
     }
 }

@@ -8,8 +8,8 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
-    firewall::{Table, bridge_table},
-    link::{Address, Link, LinkKind, LinkState, Route},
+    firewall::{Guarded, Table, bridge_table},
+    link::{Address, Link, LinkKind, LinkState, Peer, Route},
     mac::Mac,
     publish::Publication,
 };
@@ -52,8 +52,8 @@ pub struct Attachment {
 pub struct HostSpec {
     /// Name of our firewall table; no other program may use it.
     pub table: String,
-    /// Forwarding was off before us: packets between interfaces that are not ours stay unforwarded.
-    pub guard_forwarding: bool,
+    /// Interfaces between which nothing was forwarded before we turned forwarding on: so it stays.
+    pub guarded: Guarded,
     /// The bridge.
     pub bridge: BridgeSpec,
     /// Containers on it, by any unique key.
@@ -64,7 +64,9 @@ impl BridgeSpec {
     /// The bridge itself with its addresses.
     pub fn links(&self) -> LinkState {
         let mut state = LinkState::default();
-        let link = Link { mtu: Some(self.mtu), ..Link::new(LinkKind::Bridge) };
+        // without an address of its own a bridge takes its lowest port's, and changes it as ports come and go
+        let mac = Some(Mac::of_ipv4(self.ipv4.addr()));
+        let link = Link { mtu: Some(self.mtu), mac, ..Link::new(LinkKind::Bridge) };
         state.links.insert(self.name.clone(), link);
         for net in [Some(IpNet::V4(self.ipv4)), self.ipv6.map(IpNet::V6)].into_iter().flatten() {
             state.addresses.insert(Address { link: self.name.clone(), net });
@@ -74,12 +76,12 @@ impl BridgeSpec {
 
     /// The host's end of a container's pair.
     pub fn port_links(&self, attachment: &Attachment) -> LinkState {
-        let kind = LinkKind::Veth { peer: CONTAINER_LINK.to_owned(), peer_mac: Some(attachment.mac) };
         let link = Link {
             master: Some(self.name.clone()),
             mtu: Some(self.mtu),
             hairpin: attachment.hairpin,
-            ..Link::new(kind)
+            peer: Some(Peer { name: CONTAINER_LINK.to_owned(), mac: attachment.mac }),
+            ..Link::new(LinkKind::Veth)
         };
         LinkState { links: BTreeMap::from([(attachment.host_link.clone(), link)]), ..LinkState::default() }
     }
@@ -87,8 +89,7 @@ impl BridgeSpec {
     /// What the container's namespace holds.
     pub fn container_links(&self, attachment: &Attachment) -> LinkState {
         let mut state = isolated_links();
-        let link = Link { mtu: Some(self.mtu), mac: Some(attachment.mac), ..Link::new(LinkKind::VethPeer) };
-        state.links.insert(CONTAINER_LINK.to_owned(), link);
+        state.links.insert(CONTAINER_LINK.to_owned(), Link::new(LinkKind::Given));
         let mut join = |own: IpNet, via, everywhere: IpNet| {
             let link = CONTAINER_LINK.to_owned();
             state.addresses.insert(Address { link: link.clone(), net: own });
@@ -119,14 +120,11 @@ impl HostSpec {
     /// The firewall.
     pub fn table(&self) -> Table {
         let publications = self.attachments.values().flat_map(|attachment| &attachment.publications);
-        bridge_table(&self.table, &self.bridge, self.guard_forwarding, publications)
+        bridge_table(&self.table, &self.bridge, &self.guarded, publications)
     }
 }
 
 /// A namespace with nothing but loopback: the `none` network.
 pub fn isolated_links() -> LinkState {
-    LinkState {
-        links: BTreeMap::from([("lo".to_owned(), Link::new(LinkKind::Loopback))]),
-        ..LinkState::default()
-    }
+    LinkState { links: BTreeMap::from([("lo".to_owned(), Link::new(LinkKind::Given))]), ..LinkState::default() }
 }

@@ -2,13 +2,13 @@
 
 use crate::{
     firewall::{Element, Table},
-    link::{Address, Link, LinkKind, LinkState, Route},
+    link::{Address, Link, LinkState, Route},
 };
 
 /// One change of interfaces, addresses or routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Make it, with all its properties, up. What the kernel makes itself (loopback, a pair's other end) is brought up.
+    /// Make it, with all its properties, up. One that is [given](crate::LinkKind::Given) is brought up.
     AddLink {
         /// Its name.
         name: String,
@@ -22,12 +22,10 @@ pub enum Change {
         /// What it is to be.
         link: Link,
     },
-    /// Remove it, its addresses and its routes.
+    /// Remove it with its addresses, routes and peer.
     DeleteLink {
         /// Its name.
         name: String,
-        /// What it was.
-        link: Link,
     },
     /// Add an address.
     AddAddress(Address),
@@ -62,30 +60,29 @@ pub enum TableChange {
     },
 }
 
-/// What turns `from` into `to`. Empty when they are equal.
+/// What turns `from` into `to`. Empty when `from` is all that `to` asks for.
 pub fn plan_links(from: &LinkState, to: &LinkState) -> Vec<Change> {
-    let remade = |name: &str| match (from.links.get(name), to.links.get(name)) {
-        (Some(old), Some(new)) => old.kind != new.kind,
-        (old, new) => old.is_some() != new.is_some(),
-    };
+    let kind = |state: &LinkState, name: &str| state.links.get(name).map(|link| link.kind);
+    // what is on an interface that goes, or is made again as another kind, goes with it
+    let goes = |name: &str| kind(from, name).is_some() && kind(from, name) != kind(to, name);
+    let kept_route = |route: &&Route| from.routes.contains(*route) && !goes(&route.link);
+    let kept_address = |address: &&Address| from.addresses.contains(*address) && !goes(&address.link);
     let mut changes = Vec::new();
-    changes.extend(from.routes.difference(&to.routes).cloned().map(Change::DeleteRoute));
-    changes.extend(from.addresses.difference(&to.addresses).cloned().map(Change::DeleteAddress));
-    let gone = from.links.iter().filter(|(name, _)| remade(name));
-    changes.extend(ports_last(gone).rev().map(|(name, link)| Change::DeleteLink { name, link }));
-    for (name, link) in ports_last(to.links.iter()) {
+    let routes = from.routes.iter().filter(|route| !to.routes.contains(*route) && !goes(&route.link));
+    changes.extend(routes.cloned().map(Change::DeleteRoute));
+    let addresses = from.addresses.iter().filter(|address| !to.addresses.contains(*address) && !goes(&address.link));
+    changes.extend(addresses.cloned().map(Change::DeleteAddress));
+    let gone = bridges_first(from).filter(|(name, _)| goes(name)).rev();
+    changes.extend(gone.map(|(name, _)| Change::DeleteLink { name }));
+    for (name, link) in bridges_first(to) {
         match from.links.get(&name) {
-            Some(old) if *old == link => {}
-            Some(_) if !remade(&name) => changes.push(Change::SetLink { name, link }),
+            Some(old) if old.satisfies(&link) => {}
+            Some(_) if !goes(&name) => changes.push(Change::SetLink { name, link }),
             _ => changes.push(Change::AddLink { name, link }),
         }
     }
-    // an interface that was made again has lost its addresses and routes
-    let missing = |link: &str, had: bool| !had || (remade(link) && from.links.contains_key(link));
-    let addresses = to.addresses.iter().filter(|a| missing(&a.link, from.addresses.contains(a)));
-    changes.extend(addresses.cloned().map(Change::AddAddress));
-    let routes = to.routes.iter().filter(|r| missing(&r.link, from.routes.contains(r)));
-    changes.extend(routes.cloned().map(Change::AddRoute));
+    changes.extend(to.addresses.iter().filter(|a| !kept_address(a)).cloned().map(Change::AddAddress));
+    changes.extend(to.routes.iter().filter(|r| !kept_route(r)).cloned().map(Change::AddRoute));
     changes
 }
 
@@ -121,10 +118,12 @@ fn plan_elements(from: &Table, to: &Table) -> Vec<TableChange> {
 }
 
 /// Bridges before the ports that name them as their master.
-fn ports_last<'a>(
-    links: impl Iterator<Item = (&'a String, &'a Link)>,
-) -> impl DoubleEndedIterator<Item = (String, Link)> {
-    let mut links: Vec<_> = links.map(|(name, link)| (name.clone(), link.clone())).collect();
-    links.sort_by_key(|(_, link)| (link.master.is_some(), matches!(link.kind, LinkKind::VethPeer)));
+fn bridges_first(state: &LinkState) -> impl DoubleEndedIterator<Item = (String, Link)> {
+    let mut links: Vec<_> = state.links.iter().map(|(name, link)| (name.clone(), link.clone())).collect();
+    links.sort_by_key(|(_, link)| link.master.is_some());
     links.into_iter()
 }
+
+#[cfg(test)]
+#[path = "diff_tests.rs"]
+mod tests;

@@ -4,9 +4,11 @@
 //! element, whatever the number of ports.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
     bridge::BridgeSpec,
@@ -22,6 +24,16 @@ pub struct Table {
     pub maps: BTreeMap<String, Map>,
     /// Chains by name.
     pub chains: BTreeMap<String, Chain>,
+}
+
+/// Interfaces between which nothing was forwarded before we turned forwarding on. So it stays: a machine does not become
+/// a router for its neighbours by running containers. Interfaces that come later are not concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guarded {
+    /// For IPv4.
+    pub ipv4: BTreeSet<String>,
+    /// For IPv6.
+    pub ipv6: BTreeSet<String>,
 }
 
 /// A chain.
@@ -130,7 +142,7 @@ impl Value {
 pub fn bridge_table<'a>(
     name: &str,
     bridge: &BridgeSpec,
-    guard_forwarding: bool,
+    guarded: &Guarded,
     publications: impl IntoIterator<Item = &'a Publication>,
 ) -> Table {
     let mut maps = publication_maps();
@@ -148,7 +160,7 @@ pub fn bridge_table<'a>(
         ("prerouting", hook("nat", "prerouting", DSTNAT), publish()),
         ("output", hook("nat", "output", DSTNAT), publish()),
         ("postrouting", hook("nat", "postrouting", SRCNAT), masquerade_rules(bridge)),
-        ("forward", hook("filter", "forward", FILTER), forward_rules(bridge, guard_forwarding)),
+        ("forward", hook("filter", "forward", FILTER), forward_rules(bridge, guarded)),
     ];
     Table {
         name: name.to_owned(),
@@ -191,7 +203,7 @@ fn publish_rules() -> Vec<String> {
         "dnat ip to ip daddr . meta l4proto . th dport map @one4",
         "dnat ip6 to ip6 daddr . meta l4proto . th dport map @one6",
         "meta nfproto ipv4 fib daddr type local dnat ip to meta l4proto . th dport map @any4",
-        "meta nfproto ipv6 fib daddr type local dnat ip6 to meta l4proto . th dport map @any6",
+        "ip6 daddr != ::1 fib daddr type local dnat ip6 to meta l4proto . th dport map @any6",
     ];
     rules.map(str::to_owned).to_vec()
 }
@@ -218,7 +230,7 @@ fn masquerade_rules(bridge: &BridgeSpec) -> Vec<String> {
 
 /// Into the bridge: answers, its own containers, and what came through a published port; nothing else, so a neighbour
 /// that routes through this machine does not reach ports that were not published.
-fn forward_rules(bridge: &BridgeSpec, guard: bool) -> Vec<String> {
+fn forward_rules(bridge: &BridgeSpec, guarded: &Guarded) -> Vec<String> {
     let name = &bridge.name;
     let mut rules = vec![
         format!(r#"iifname "{name}" accept"#),
@@ -226,9 +238,11 @@ fn forward_rules(bridge: &BridgeSpec, guard: bool) -> Vec<String> {
         format!(r#"oifname "{name}" ct status dnat accept"#),
         format!(r#"oifname "{name}" drop"#),
     ];
-    if guard {
-        rules.push("ct state established,related accept".to_owned());
-        rules.push("drop".to_owned());
+    for (family, links) in [("ipv4", &guarded.ipv4), ("ipv6", &guarded.ipv6)] {
+        if !links.is_empty() {
+            let names = links.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+            rules.push(format!("meta nfproto {family} iifname {{ {names} }} oifname {{ {names} }} drop"));
+        }
     }
     rules
 }

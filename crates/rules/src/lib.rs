@@ -12,9 +12,9 @@ pub mod mac;
 pub mod nft;
 pub mod publish;
 
-pub use bridge::{Attachment, BridgeSpec, HostSpec};
-pub use diff::{Change, TableChange};
-pub use firewall::{Chain, Element, Hook, Map, Table, Value, ValueKind};
-pub use link::{Address, Link, LinkKind, LinkState, Route};
+pub use bridge::{Attachment, BridgeSpec, CONTAINER_LINK, HostSpec, isolated_links};
+pub use diff::{Change, TableChange, plan_links, plan_table};
+pub use firewall::{Chain, Element, Guarded, Hook, Map, Table, Value, ValueKind};
+pub use link::{Address, Link, LinkKind, LinkState, Peer, Route};
 pub use mac::{Mac, MacParseError};
 pub use publish::{Protocol, Publication};

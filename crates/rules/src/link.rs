@@ -20,7 +20,7 @@ pub struct LinkState {
     pub routes: BTreeSet<Route>,
 }
 
-/// One interface. `None` leaves the choice to the kernel and is not compared.
+/// One interface, up. `None` leaves the choice to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// What it is.
@@ -33,24 +33,28 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// A port sends frames back out where they came in. Wanted where the host lets bridged frames pass its IP rules.
     pub hairpin: bool,
+    /// The pair's other end, which is in another namespace, made with this one and gone with it.
+    pub peer: Option<Peer>,
+}
+
+/// The other end of a pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Its Ethernet address.
+    pub mac: Mac,
 }
 
 /// What an interface is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkKind {
-    /// The loopback interface: the kernel makes it, we bring it up.
-    Loopback,
+    /// Loopback, or the other end of a pair: it is there, we bring it up.
+    Given,
     /// A bridge.
     Bridge,
-    /// One end of a pair whose other end, `peer`, is in another namespace and made with it.
-    Veth {
-        /// Name of the other end.
-        peer: String,
-        /// Ethernet address of the other end.
-        peer_mac: Option<Mac>,
-    },
-    /// The other end: it comes and goes with its pair.
-    VethPeer,
+    /// One end of a pair.
+    Veth,
 }
 
 /// An address on an interface.
@@ -85,6 +89,15 @@ impl LinkState {
 impl Link {
     /// An interface of this kind with nothing else asked of it.
     pub fn new(kind: LinkKind) -> Self {
-        Self { kind, master: None, mtu: None, mac: None, hairpin: false }
+        Self { kind, master: None, mtu: None, mac: None, hairpin: false, peer: None }
+    }
+
+    /// Whether this one, as it is, is all that `wanted` asks for. A peer cannot be seen from here and is not compared.
+    pub fn satisfies(&self, wanted: &Self) -> bool {
+        self.kind == wanted.kind
+            && self.master == wanted.master
+            && self.hairpin == wanted.hairpin
+            && (wanted.mtu.is_none() || self.mtu == wanted.mtu)
+            && (wanted.mac.is_none() || self.mac == wanted.mac)
     }
 }

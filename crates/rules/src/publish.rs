@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 
@@ -72,11 +72,9 @@ impl Publication {
         self.host.ip().is_unspecified()
     }
 
-    /// Whether the kernel's address translation can serve it: both sides are of one family.
+    /// Whether the kernel's address translation can serve it: both sides are of one family, and the host's is not
+    /// IPv6 loopback, which never leaves the loopback interface. Clients on `::1` are left to a proxy by "any" too.
     pub fn is_translatable(&self) -> bool {
-        matches!(
-            (self.host.ip(), self.container.ip()),
-            (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_))
-        )
+        self.host.is_ipv4() == self.container.is_ipv4() && self.host.ip() != Ipv6Addr::LOCALHOST
     }
 }

@@ -1,24 +1,32 @@
 //! What a supervisor is asked to run.
 
 use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 /// Everything a supervisor needs to know about its container. Written to `RUN_DIR/job.json` by
-/// [`Supervisor::spawn`](crate::Supervisor::spawn), where it stays for as long as the container is running.
+/// [`Supervisor::spawn`](crate::Supervisor::spawn), where it stays for as long as the container is running. All paths
+/// are absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// The container's id: letters, digits, `_`, `-`, `.`.
     pub id: String,
     /// Directory that holds the OCI `config.json`. `root.path` in it names a root filesystem that is mounted already;
-    /// a network namespace that it names exists already; `linux.cgroupsPath` is set and absolute.
+    /// a network namespace that it names exists already.
     pub bundle: PathBuf,
-    /// Under the exec root, gone after a reboot: socket, lock, job. One directory per container; the caller makes
+    /// Under the exec root, gone after a reboot: socket, job, own complaints. One directory per container; the caller makes
     /// it and removes it once the container has ended.
     pub run_dir: PathBuf,
     /// Under the data root, survives a reboot: exit record, and the place where output for a slow attacher is parked.
     pub state_dir: PathBuf,
+    /// The control group, absolute from the root of every hierarchy (`/shoal/ID`). Takes the place of
+    /// `linux.cgroupsPath`; made by the supervisor and removed by it once the container has ended.
+    pub cgroup: PathBuf,
     /// The container has a terminal (must agree with `process.terminal` in the OCI config).
     pub tty: bool,
     /// Keep stdin open for attachers. Without it the container reads `/dev/null` (or nothing, on a terminal).
@@ -32,15 +40,6 @@ pub struct Job {
 }
 
 impl Job {
-    /// The supervisor's socket for a run directory.
-    pub fn socket_path(run_dir: &Path) -> PathBuf {
-        run_dir.join("supervisor.sock")
-    }
-
-    pub(crate) fn lock_path(run_dir: &Path) -> PathBuf {
-        run_dir.join("lock")
-    }
-
     pub(crate) fn job_path(run_dir: &Path) -> PathBuf {
         run_dir.join("job.json")
     }
@@ -89,4 +88,26 @@ pub struct ConsoleSize {
     pub height: u16,
     /// Columns.
     pub width: u16,
+}
+
+/// The socket of a run directory by a name that fits into a socket address (107 bytes) however deep the directory is.
+pub(crate) struct SocketAddress {
+    dir: File,
+}
+
+impl SocketAddress {
+    pub(crate) fn open(run_dir: &Path) -> io::Result<Self> {
+        let dir = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(run_dir)?;
+        Ok(Self { dir })
+    }
+
+    /// Valid while `self` lives.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.sibling("supervisor.sock")
+    }
+
+    /// Another socket in the directory.
+    pub(crate) fn sibling(&self, name: &str) -> PathBuf {
+        format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()).into()
+    }
 }

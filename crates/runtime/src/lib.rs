@@ -39,6 +39,7 @@ mod protocol;
 mod record;
 mod refusal;
 mod seal;
+mod seccomp;
 mod supervisor;
 
 pub use client::{

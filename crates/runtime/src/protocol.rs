@@ -2,7 +2,7 @@
 //!
 //! A connection carries frames: one byte of kind, four bytes of length (little endian), the payload. Kind 0 is JSON:
 //! a [`Request`] from the client, an [`Answer`] from the supervisor. Kinds 1 to 3 are stdin, stdout and stderr of a
-//! connection that an [`Op::Attach`] or [`Op::Exec`] has turned into a stream. Both ends are the same binary most of
+//! connection that an [`Op::Attach`] or [`Op::Exec`] has turned into a stream; an empty stdin frame is the end of input. Both ends are the same binary most of
 //! the time, but not after an upgrade of the daemon: fields are only added, and unknown ones are ignored.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub(crate) const STDERR: u8 = 3;
 /// Bytes of a frame before its payload.
 pub(crate) const HEADER: usize = 5;
 /// No frame is longer; a longer one is a broken peer.
-pub(crate) const MAX_FRAME: usize = 4 << 20;
+pub(crate) const MAX_FRAME: usize = 16 << 20;
 
 /// The header of a frame.
 pub(crate) fn header(kind: u8, len: usize) -> [u8; HEADER] {
@@ -101,13 +101,11 @@ pub(crate) enum Reply {
     Status(Box<Status>),
     Ended(Box<ExitRecord>),
     ExecEnded(ExitStatus),
-    /// The attacher fell too far behind and was let go.
-    Lagged,
     Oom,
 }
 
 /// A process that the supervisor owns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// The container's first process.

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::job::Job;
+use crate::refusal::LaunchError;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub struct ExitRecord {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Timestamp,
+    /// Why the container could not be created, where that is how it ended.
+    pub launch_error: Option<LaunchError>,
     /// What went wrong beside the process itself: the supervisor was killed, the log could not be written.
     pub error: Option<String>,
     /// Exec'd processes that ended, the newest 128, by exec id.
@@ -125,6 +128,7 @@ mod tests {
             oom_killed: true,
             started_at: None,
             finished_at: Timestamp::UNIX_EPOCH,
+            launch_error: None,
             error: None,
             execs: BTreeMap::from([("e1".into(), ExitStatus::exited(3))]),
         };

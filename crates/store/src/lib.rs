@@ -1,1 +1,151 @@
-//! shoal-store
+//! The replicated object store: tables, indexes, transactions, events, and snapshots that cost nothing to take.
+//!
+//! Owns how objects are kept and found, what a list of changes does to them, and their form in a raft snapshot.
+//! Leaves to others: how changes are agreed on (`raft`), who decides them (`plan`, `schedule`, `manager`).
+//! Pure: applying the same changes with the same index and time gives the same store everywhere.
+
+mod pool;
+pub mod resolve;
+mod rows;
+mod snapshot;
+mod tx;
+
+use std::sync::Arc;
+
+use shoal_types::change::Both;
+use shoal_types::{Change, Event, Meta, Object, ObjectKind, Task, TaskPatch, Timestamp, View};
+
+pub use rows::{DecodeError, Decoder};
+pub use snapshot::{Corruption, Snapshot};
+pub use tx::{Conflict, Savepoint, Tx};
+
+use pool::Pool;
+
+/// Up to this many tasks a debug build checks the whole store after each write.
+const CHECKED: usize = 200;
+
+/// The store of one member of the cluster.
+#[derive(Debug, Default)]
+pub struct Store {
+    state: Snapshot,
+    pool: Pool,
+}
+
+// === impl Store ===
+
+impl Store {
+    /// A store with nothing in it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The state as it is now: constant time, and unmoved by later writes.
+    pub fn snapshot(&self) -> Snapshot {
+        self.state.clone()
+    }
+
+    /// The index of the last write applied; 0 when there was none.
+    pub fn index(&self) -> u64 {
+        self.state.index()
+    }
+
+    /// Applies one write: all of `changes`, stamped with its position in the log and the leader's `time`.
+    ///
+    /// A change that has no effect (a patch of a task that is gone or already there, a removal of what is gone)
+    /// leaves version and times alone and makes no event.
+    pub fn apply(&mut self, index: u64, time: Timestamp, changes: &[Change]) -> Vec<Event> {
+        debug_assert!(index >= self.state.index(), "writes are applied in the order of the log");
+        self.state.set_index(index);
+        let stamp = |old: Option<Meta>| Meta {
+            version: index,
+            created_at: old.map_or(time, |m| m.created_at),
+            updated_at: time,
+        };
+        let mut events = Vec::with_capacity(changes.len());
+        for change in changes {
+            match change {
+                Change::Put(object) => events.push(self.put(object, stamp)),
+                Change::Patch(patch) => events.extend(self.patch(patch, stamp)),
+                Change::Remove(id) => events.extend(self.remove(*id)),
+            }
+        }
+        debug_assert!(self.state.task_count() > CHECKED || self.state.check() == Ok(()), "the store is corrupt");
+        events
+    }
+
+    fn put(&mut self, object: &Object, stamp: impl Fn(Option<Meta>) -> Meta) -> Event {
+        match object {
+            Object::Cluster(new) => {
+                let mut new = (**new).clone();
+                new.meta = stamp(self.state.cluster().map(|c| c.meta));
+                let after = Arc::new(new);
+                Event::Cluster(Both { before: self.state.put_cluster(after.clone()), after: Some(after) })
+            }
+            Object::Node(new) => {
+                let mut new = (**new).clone();
+                new.meta = stamp(self.state.node(new.id).map(|n| n.meta));
+                let after = Arc::new(new);
+                Event::Node(Both { before: self.state.put_node(after.clone()), after: Some(after) })
+            }
+            Object::Service(new) => {
+                let mut new = (**new).clone();
+                new.meta = stamp(self.state.service(new.id).map(|s| s.meta));
+                let after = Arc::new(new);
+                Event::Service(Both { before: self.state.put_service(after.clone()), after: Some(after) })
+            }
+            Object::Task(new) => {
+                let mut new = (**new).clone();
+                new.meta = stamp(self.state.task(new.id).map(|t| t.meta));
+                self.pool.share(&mut new);
+                Event::Task(self.put_task(new))
+            }
+        }
+    }
+
+    fn patch(&mut self, patch: &TaskPatch, stamp: impl Fn(Option<Meta>) -> Meta) -> Option<Event> {
+        let before = self.state.task(patch.id)?;
+        let mut after = patch.apply(before);
+        if after == **before {
+            return None;
+        }
+        after.meta = stamp(Some(before.meta));
+        Some(Event::Task(self.put_task(after)))
+    }
+
+    fn put_task(&mut self, task: Task) -> Both<Task> {
+        let after = Arc::new(task);
+        Both { before: self.state.put_task(after.clone()), after: Some(after) }
+    }
+
+    fn remove(&mut self, id: ObjectKind) -> Option<Event> {
+        fn gone<T>(before: Arc<T>) -> Both<T> {
+            Both { before: Some(before), after: None }
+        }
+        match id {
+            ObjectKind::Cluster(id) => self.state.remove_cluster(id).map(|c| Event::Cluster(gone(c))),
+            ObjectKind::Node(id) => self.state.remove_node(id).map(|n| Event::Node(gone(n))),
+            ObjectKind::Service(id) => self.state.remove_service(id).map(|s| Event::Service(gone(s))),
+            ObjectKind::Task(id) => {
+                let task = self.state.remove_task(id)?;
+                if self.state.tasks_of(task.service_id).next().is_none() {
+                    self.pool.forget(task.service_id);
+                }
+                Some(Event::Task(gone(task)))
+            }
+        }
+    }
+}
+
+impl From<Snapshot> for Store {
+    /// A store that goes on from `state`.
+    fn from(state: Snapshot) -> Self {
+        let mut pool = Pool::default();
+        for task in state.tasks() {
+            pool.learn(task);
+        }
+        Self { state, pool }
+    }
+}
+
+#[cfg(test)]
+mod tests;

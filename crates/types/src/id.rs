@@ -67,7 +67,15 @@ impl<K> Id<K> {
 /// `bytes` with the top bit set, as a big-endian number in base 36, its first `len` digits.
 pub fn base36(mut bytes: [u8; 17], len: usize) -> String {
     bytes[0] |= 0x80;
-    let mut digits = Vec::with_capacity(27);
+    let mut digits = base36_number(&bytes);
+    digits.truncate(len);
+    digits
+}
+
+/// A big-endian number in base 36, without leading zeros.
+pub fn base36_number(bytes: &[u8]) -> String {
+    let mut bytes = bytes.to_vec();
+    let mut digits = Vec::with_capacity(bytes.len() * 8 / 5 + 1);
     while bytes.iter().any(|b| *b != 0) {
         let mut rest = 0u32;
         for b in &mut bytes {
@@ -77,7 +85,7 @@ pub fn base36(mut bytes: [u8; 17], len: usize) -> String {
         }
         digits.push(DIGITS[rest as usize]);
     }
-    digits.iter().rev().take(len).map(|d| char::from(*d)).collect()
+    digits.iter().rev().map(|d| char::from(*d)).collect()
 }
 
 impl<K> FromStr for Id<K> {

@@ -23,6 +23,7 @@ pub use change::{Change, Event, Object, ObjectKind, Step, TaskPatch};
 pub use id::{ClusterId, Id, IdSource, NodeId, ServiceId, TaskId};
 pub use object::{Cluster, Meta, Node, Service, Task};
 pub use state::TaskState;
+pub use validate::{Origin, Refusal, RefusalKind};
 pub use view::View;
 
 /// A point in time, with nanoseconds. JSON: RFC 3339.

@@ -1,12 +1,12 @@
 //! A clock: the sample program that `cargo xtask up` runs as a service and that the tests run in containers.
 //!
 //! It prints one line every `CLOCK_SECONDS` (1) with its version (`CLOCK_VERSION`) and its host name and, where
-//! `CLOCK_PORT` is set, answers every HTTP request on that port with the same line. `clock lines COUNT BYTES` writes COUNT numbered
+//! `CLOCK_PORT` is set, answers every HTTP request and every datagram on that port with the same line. `clock lines COUNT BYTES` writes COUNT numbered
 //! lines of BYTES bytes each as fast as it can, for measuring what a log costs. It links nothing but the C library, statically, so that
 //! an image of it needs no base image.
 
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -41,7 +41,9 @@ fn tick() -> io::Result<()> {
     if let Some(port) = number("CLOCK_PORT") {
         let port = u16::try_from(port).map_err(|_| io::Error::other("CLOCK_PORT is not a port"))?;
         let listener = TcpListener::bind(("0.0.0.0", port))?;
+        let socket = UdpSocket::bind(("0.0.0.0", port))?;
         thread::spawn(move || serve(&listener));
+        thread::spawn(move || echo(&socket));
     }
     loop {
         let mut out = io::stdout().lock();
@@ -71,6 +73,15 @@ fn serve(listener: &TcpListener) {
                 eprintln!("clock: a client went away: {error}");
             }
         });
+    }
+}
+
+fn echo(socket: &UdpSocket) {
+    let mut datagram = [0; 1500];
+    while let Ok((_, client)) = socket.recv_from(&mut datagram) {
+        if let Err(error) = socket.send_to(line().as_bytes(), client) {
+            eprintln!("clock: no answer to {client}: {error}");
+        }
     }
 }
 

@@ -69,7 +69,8 @@ impl Engine {
         let mut engine = Self { address, api: api.min(NEWEST), cli: None };
         let program = std::env::var("CLIENT").unwrap_or_else(|_| "docker".to_owned());
         engine.cli = Some(program);
-        let works = engine.docker(&["version", "--format", "{{.Server.APIVersion}}"], None).is_ok_and(|done| done.code == 0);
+        let works =
+            engine.docker(&["version", "--format", "{{.Server.APIVersion}}"], None).is_ok_and(|done| done.code == 0);
         engine.cli = engine.cli.filter(|_| works);
         Ok(engine)
     }
@@ -107,7 +108,9 @@ impl Engine {
     /// The connection fails.
     pub fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Stream> {
         let path = format!("/v{}{path}", self.api);
-        self.address.open(method, &path, headers, body).map_err(|error| Failure::wrong(format!("{method} {path}: {error}")))
+        self.address
+            .open(method, &path, headers, body)
+            .map_err(|error| Failure::wrong(format!("{method} {path}: {error}")))
     }
 
     /// `GET`.
@@ -195,7 +198,8 @@ impl Engine {
     /// There is no client that this engine accepts.
     pub fn docker(&self, arguments: &[&str], input: Option<&[u8]>) -> Result<Done> {
         let program = self.cli.as_deref();
-        let program = program.ok_or_else(|| Failure::Skipped("no docker client here that the engine accepts".to_owned()))?;
+        let program =
+            program.ok_or_else(|| Failure::Skipped("no docker client here that the engine accepts".to_owned()))?;
         let mut command = Command::new(program);
         command.args(arguments).env("DOCKER_HOST", self.address.url());
         finish(command, input)
@@ -209,7 +213,10 @@ impl Engine {
 pub fn finish(mut command: Command, input: Option<&[u8]>) -> Result<Done> {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let shown = words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| Failure::wrong(format!("{shown}: {error}")))?;
     let feeder = child.stdin.take().zip(input.map(<[u8]>::to_vec)).map(|(mut pipe, bytes)| {
         // the command may end without reading all of it
@@ -233,7 +240,11 @@ impl Answer {
     /// # Errors
     /// The engine refused; the failure has its status and message.
     pub fn ok(self) -> Result<Self> {
-        if (200..300).contains(&self.status) { Ok(self) } else { Err(Failure::wrong(format!("answered {} {}", self.status, self.text()))) }
+        if (200..300).contains(&self.status) {
+            Ok(self)
+        } else {
+            Err(Failure::wrong(format!("answered {} {}", self.status, self.text())))
+        }
     }
 
     /// A successful answer's body as JSON.
@@ -250,7 +261,11 @@ impl Answer {
     /// # Errors
     /// Another status.
     pub fn status(self, wanted: u16) -> Result<Self> {
-        if self.status == wanted { Ok(self) } else { Err(Failure::wrong(format!("wanted {wanted}, answered {} {}", self.status, self.text()))) }
+        if self.status == wanted {
+            Ok(self)
+        } else {
+            Err(Failure::wrong(format!("wanted {wanted}, answered {} {}", self.status, self.text())))
+        }
     }
 
     /// Demands a refusal with this status, whose message contains this text.
@@ -259,8 +274,11 @@ impl Answer {
     /// Anything else.
     pub fn refused(self, status: u16, text: &str) -> Result<Self> {
         let answer = self.status(status)?;
-        let message = serde_json::from_slice::<Value>(&answer.body).ok().and_then(|body| body["message"].as_str().map(str::to_owned));
-        let message = message.ok_or_else(|| Failure::wrong(format!("a refusal without a message: {:?}", answer.text())))?;
+        let message = serde_json::from_slice::<Value>(&answer.body)
+            .ok()
+            .and_then(|body| body["message"].as_str().map(str::to_owned));
+        let message =
+            message.ok_or_else(|| Failure::wrong(format!("a refusal without a message: {:?}", answer.text())))?;
         if message.contains(text) && !message.is_empty() {
             Ok(answer)
         } else {
@@ -286,7 +304,10 @@ impl Done {
         if self.code == code {
             Ok(self)
         } else {
-            Err(Failure::wrong(format!("`{}` ended with {}, wanted {code}: {}{}", self.command, self.code, self.out, self.err)))
+            Err(Failure::wrong(format!(
+                "`{}` ended with {}, wanted {code}: {}{}",
+                self.command, self.code, self.out, self.err
+            )))
         }
     }
 }

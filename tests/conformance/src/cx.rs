@@ -155,7 +155,11 @@ impl<'a> Cx<'a> {
         let mut spec = json!({"Cmd": ["sh", "-c", line]});
         merge(&mut spec, settings);
         let (code, output) = self.run_to_end(suffix, spec)?;
-        if code == 0 { Ok(output.out.trim_end().to_owned()) } else { Err(Failure::wrong(format!("`{line}` ended with {code}: {output:?}"))) }
+        if code == 0 {
+            Ok(output.out.trim_end().to_owned())
+        } else {
+            Err(Failure::wrong(format!("`{line}` ended with {code}: {output:?}")))
+        }
     }
 
     /// Waits for a container's end; its exit code.
@@ -194,7 +198,9 @@ impl<'a> Cx<'a> {
         let id = text(&exec["Id"]);
         let started = self.post(&format!("/exec/{id}/start"), &json!({}))?.ok()?;
         let state = self.get(&format!("/exec/{id}/json"))?.json()?;
-        let code = state["ExitCode"].as_i64().ok_or_else(|| Failure::wrong(format!("an ended exec without exit code: {state}")))?;
+        let code = state["ExitCode"]
+            .as_i64()
+            .ok_or_else(|| Failure::wrong(format!("an ended exec without exit code: {state}")))?;
         Ok((code, demultiplex(&started.body)?))
     }
 
@@ -280,7 +286,9 @@ pub fn demultiplex(bytes: &[u8]) -> Result<Output> {
     let mut rest = bytes;
     while let [stream, 0, 0, 0, a, b, c, d, after @ ..] = rest {
         let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
-        let frame = after.get(..length).ok_or_else(|| Failure::wrong(format!("a frame of {length} bytes has only {}", after.len())))?;
+        let frame = after
+            .get(..length)
+            .ok_or_else(|| Failure::wrong(format!("a frame of {length} bytes has only {}", after.len())))?;
         streams.entry(*stream).or_default().extend_from_slice(frame);
         rest = &after[length..];
     }

@@ -49,10 +49,14 @@ macro_rules! ensure {
 /// Fails the test unless both sides are equal; the text says what they are.
 #[macro_export]
 macro_rules! same {
-    ($got:expr, $wanted:expr, $($text:tt)+) => {{
-        let (got, wanted) = (&$got, &$wanted);
-        if *got != *wanted {
-            return Err($crate::error::Failure::Wrong(format!("{}: wanted {wanted:?}, got {got:?}", format_args!($($text)+))));
+    ($got:expr, $wanted:expr, $($text:tt)+) => {
+        // a `match`, so that temporaries of both sides live long enough
+        match (&$got, &$wanted) {
+            (got, wanted) => {
+                if *got != *wanted {
+                    return Err($crate::error::Failure::Wrong(format!("{}: wanted {wanted:?}, got {got:?}", format_args!($($text)+))));
+                }
+            }
         }
-    }};
+    };
 }

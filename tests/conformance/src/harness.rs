@@ -76,7 +76,9 @@ impl std::fmt::Display for Tally {
 /// The engine cannot be brought into the state that the tests need: it is in use, or refuses an image or a swarm.
 pub fn run(engine: &Engine, tests: &[Test], jobs: usize) -> Result<Tally> {
     if engine.in_swarm()? {
-        return Err(Failure::wrong("the engine is in a swarm; these tests drain nodes and leave: run them against an engine of their own"));
+        return Err(Failure::wrong(
+            "the engine is in a swarm; these tests drain nodes and leave: run them against an engine of their own",
+        ));
     }
     images::load_all(engine)?;
     let (ready, early): (Vec<_>, Vec<_>) = tests.iter().copied().partition(|test| test.since <= engine.api);
@@ -84,7 +86,8 @@ pub fn run(engine: &Engine, tests: &[Test], jobs: usize) -> Result<Tally> {
     for test in early {
         report(&mut tally, &test, Duration::ZERO, &Err(Failure::Skipped(format!("since API {}", test.since))));
     }
-    let of = |places: &[Place]| -> Vec<Test> { ready.iter().copied().filter(|test| places.contains(&test.place)).collect() };
+    let of =
+        |places: &[Place]| -> Vec<Test> { ready.iter().copied().filter(|test| places.contains(&test.place)).collect() };
     let tally = Mutex::new(tally);
     for test in of(&[Place::Outside]) {
         run_one(engine, &test, &tally);

@@ -64,6 +64,14 @@ enum Left {
 const SILENCE: Duration = Duration::from_secs(120);
 
 impl Address {
+    /// What `DOCKER_HOST` says; Docker's own socket without it.
+    ///
+    /// # Errors
+    /// A scheme that is not understood.
+    pub fn from_environment() -> Result<Self, String> {
+        Self::parse(&std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///run/docker.sock".to_owned()))
+    }
+
     /// Parses what `DOCKER_HOST` may hold: `unix://PATH` or `tcp://HOST:PORT`.
     ///
     /// # Errors

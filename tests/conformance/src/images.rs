@@ -28,8 +28,13 @@ pub struct Image {
 }
 
 /// A layer in the making.
-#[derive(Debug)]
 pub struct Layer(Builder<Vec<u8>>);
+
+impl std::fmt::Debug for Layer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Layer({} bytes)", self.0.get_ref().len())
+    }
+}
 
 impl Default for Layer {
     fn default() -> Self {
@@ -84,7 +89,8 @@ impl Image {
     #[must_use]
     pub fn config_file(&self) -> Vec<u8> {
         let ids: Vec<String> = self.layers.iter().map(|layer| digest(layer)).collect();
-        let history: Vec<Value> = ids.iter().map(|_| json!({"created": "2026-01-01T00:00:00Z", "created_by": "images"})).collect();
+        let history: Vec<Value> =
+            ids.iter().map(|_| json!({"created": "2026-01-01T00:00:00Z", "created_by": "images"})).collect();
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         let file = json!({
             "architecture": architecture, "os": "linux", "created": "2026-01-01T00:00:00Z", "config": self.config,
@@ -144,7 +150,11 @@ impl Image {
 /// # Errors
 /// busybox-static is not installed.
 pub fn busybox() -> Result<Image> {
-    Ok(Image { reference: "busybox:latest".to_owned(), layers: vec![base_layer()?], config: json!({"Env": [PATH], "Cmd": ["sh"]}) })
+    Ok(Image {
+        reference: "busybox:latest".to_owned(),
+        layers: vec![base_layer()?],
+        config: json!({"Env": [PATH], "Cmd": ["sh"]}),
+    })
 }
 
 /// The image `shoal/clock:VERSION`: busybox with the clock on top.
@@ -158,6 +168,19 @@ pub fn clock(version: &str) -> Result<Image> {
         reference: format!("shoal/clock:{version}"),
         layers: vec![base_layer()?, layer],
         config: json!({"Env": [PATH, format!("CLOCK_VERSION={version}")], "Entrypoint": ["clock"], "StopSignal": "SIGKILL"}),
+    })
+}
+
+/// The image `shoal/clock:VERSION` with nothing but the clock in it.
+///
+/// # Errors
+/// The clock cannot be built.
+pub fn clock_alone(version: &str) -> Result<Image> {
+    let program = std::fs::read(clock_program()?)?;
+    Ok(Image {
+        reference: format!("shoal/clock:{version}"),
+        layers: vec![Layer::default().directory("tmp", 0o1777).file("clock", &program, 0o755).finish()],
+        config: json!({"Env": [format!("CLOCK_VERSION={version}")], "Entrypoint": ["/clock"], "StopSignal": "SIGKILL"}),
     })
 }
 

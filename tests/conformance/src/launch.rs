@@ -2,6 +2,7 @@
 //! and takes all of it away again.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ pub enum Kind {
     Reference,
 }
 
-/// A daemon with a network namespace and a directory of its own; both go when this is dropped.
+/// A daemon with a network namespace and a directory of its own; both go when this is dropped, unless it is to last.
 #[derive(Debug)]
 pub struct Daemon {
     kind: Kind,
@@ -32,6 +33,7 @@ pub struct Daemon {
     directory: PathBuf,
     extra: Vec<String>,
     child: Option<Child>,
+    lasts: bool,
 }
 
 impl Daemon {
@@ -44,9 +46,23 @@ impl Daemon {
         let directory = std::env::temp_dir().join(&namespace);
         fs::create_dir_all(&directory)?;
         ip(&["netns", "add", &namespace])?;
-        let daemon = Self { kind, namespace, directory, extra: Vec::new(), child: None };
+        let daemon = Self { kind, namespace, directory, extra: Vec::new(), child: None, lasts: false };
         ip(&["-n", &daemon.namespace, "link", "set", "lo", "up"])?;
         Ok(daemon)
+    }
+
+    /// A daemon that goes on when this process ends, in a namespace and a directory that may be there already.
+    ///
+    /// # Errors
+    /// `ip` is missing or refuses: not root, for one.
+    pub fn lasting(kind: Kind, namespace: &str, directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory)?;
+        if !Path::new("/run/netns").join(namespace).exists() {
+            ip(&["netns", "add", namespace])?;
+        }
+        ip(&["-n", namespace, "link", "set", "lo", "up"])?;
+        let (namespace, directory) = (namespace.to_owned(), directory.to_owned());
+        Ok(Self { kind, namespace, directory, extra: Vec::new(), child: None, lasts: true })
     }
 
     /// Adds an option to the daemon's command line.
@@ -83,11 +99,14 @@ impl Daemon {
         command
     }
 
-    /// Starts the daemon and waits until it answers.
+    /// Starts the daemon, unless it runs, and waits until it answers.
     ///
     /// # Errors
     /// It does not; the failure has the last lines of its log.
     pub fn start(&mut self) -> Result<Engine> {
+        if self.child.is_some() {
+            return Engine::connect(self.address());
+        }
         let path = |name: &str| self.directory.join(name).display().to_string();
         let log = File::options().create(true).append(true).open(self.directory.join("log"))?;
         let mut command = match &self.kind {
@@ -98,8 +117,21 @@ impl Daemon {
             }
             Kind::Reference => self.inside("dockerd"),
         };
-        command.args(["-H", &self.address().url(), "--data-root", &path("data"), "--exec-root", &path("run"), "--pidfile", &path("pid")]);
+        command.args([
+            "-H",
+            &self.address().url(),
+            "--data-root",
+            &path("data"),
+            "--exec-root",
+            &path("run"),
+            "--pidfile",
+            &path("pid"),
+        ]);
         command.args(&self.extra).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        if self.lasts {
+            // a terminal's interrupt is for whoever started it, not for the daemon
+            command.process_group(0);
+        }
         self.child = Some(command.spawn()?);
         let end = Instant::now() + START;
         loop {
@@ -156,36 +188,46 @@ impl Daemon {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(count)..].join("\n")
     }
+}
 
-    fn clean(&mut self) -> Result<()> {
-        self.stop()?;
-        let (mark, own) = (self.directory.display().to_string(), std::process::id());
-        // supervisors and shims outlive their daemon; they and nothing else have the directory in their arguments
-        for process in fs::read_dir("/proc")?.flatten() {
-            let pid = process.file_name().to_string_lossy().parse::<u32>().unwrap_or(own);
-            let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
-            if pid != own && String::from_utf8_lossy(&arguments).contains(&mark) {
-                let mut kill = Command::new("kill");
-                kill.args(["-KILL", &pid.to_string()]);
-                finish(kill, None)?;
-            }
+/// Removes all that a daemon, which has ended, leaves: its containers' processes, its mounts, its namespace and its directory.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn clear(namespace: &str, directory: &Path) -> Result<()> {
+    let (mark, own) = (directory.display().to_string(), std::process::id());
+    // supervisors and shims outlive their daemon; they and nothing else have the directory in their arguments
+    for process in fs::read_dir("/proc")?.flatten() {
+        let pid = process.file_name().to_string_lossy().parse::<u32>().unwrap_or(own);
+        let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        if pid != own && String::from_utf8_lossy(&arguments).contains(&mark) {
+            let mut kill = Command::new("kill");
+            kill.args(["-KILL", &pid.to_string()]);
+            finish(kill, None)?;
         }
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        let below = mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| point.starts_with(&mark));
-        for point in below.collect::<Vec<_>>().into_iter().rev() {
-            let mut umount = Command::new("umount");
-            umount.args(["-l", point]);
-            finish(umount, None)?;
-        }
-        ip(&["netns", "del", &self.namespace])?;
-        fs::remove_dir_all(&self.directory)?;
-        Ok(())
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let below = mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| point.starts_with(&mark));
+    for point in below.collect::<Vec<_>>().into_iter().rev() {
+        let mut umount = Command::new("umount");
+        umount.args(["-l", point]);
+        finish(umount, None)?;
+    }
+    if Path::new("/run/netns").join(namespace).exists() {
+        ip(&["netns", "del", namespace])?;
+    }
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if let Err(error) = self.clean() {
+        if self.lasts {
+            return;
+        }
+        if let Err(error) = self.stop().and_then(|()| clear(&self.namespace, &self.directory)) {
             eprintln!("taking down {}: {error}", self.directory.display());
         }
     }

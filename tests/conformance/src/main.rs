@@ -73,7 +73,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked> {
 }
 
 fn conform(asked: &Asked) -> Result<Option<Tally>> {
-    let wanted = |test: &Test| asked.words.is_empty() || asked.words.iter().any(|word| test.name.contains(word.as_str()));
+    let wanted =
+        |test: &Test| asked.words.is_empty() || asked.words.iter().any(|word| test.name.contains(word.as_str()));
     let tests: Vec<Test> = suite::all().into_iter().filter(wanted).collect();
     if asked.list {
         for test in &tests {
@@ -84,9 +85,8 @@ fn conform(asked: &Asked) -> Result<Option<Tally>> {
     if let Some(kind) = &asked.engine {
         return conform_inside(kind, asked);
     }
-    let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///run/docker.sock".to_owned());
-    let engine = Engine::connect(Address::parse(&host).map_err(Failure::Wrong)?)?;
-    println!("{} tests against {host}, API {}", tests.len(), engine.api);
+    let engine = Engine::connect(Address::from_environment().map_err(Failure::Wrong)?)?;
+    println!("{} tests against {}, API {}", tests.len(), engine.address.url(), engine.api);
     harness::run(&engine, &tests, asked.jobs).map(Some)
 }
 

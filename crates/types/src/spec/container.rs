@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Labels;
 use crate::Nanos;
-use crate::json::is_zero;
+use crate::json::{is_zero, one_of};
 
 /// The container of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -129,7 +129,7 @@ pub struct Mount {
 }
 
 /// Kinds of mounts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum MountType {
     /// A path of the node.
@@ -264,3 +264,6 @@ pub struct Ulimit {
     #[serde(skip_serializing_if = "is_zero")]
     pub soft: i64,
 }
+
+one_of!(MountType, "invalid MountType: {:?}",
+    "" => Bind, "bind" => Bind, "volume" => Volume, "tmpfs" => Tmpfs, "npipe" => Npipe, "cluster" => Cluster);

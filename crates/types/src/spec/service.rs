@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Labels, NetworkAttachment, TaskSpec};
 use crate::Nanos;
-use crate::json::is_zero;
+use crate::json::{is_zero, one_of};
 
 /// A service as a user describes it (`docker service create`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -79,7 +79,8 @@ pub struct ReplicatedJob {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct UpdateConfig {
-    /// Slots replaced at a time; 0 means all.
+    /// Slots replaced at a time; 0 or absent means all.
+    #[serde(default)]
     pub parallelism: u64,
     /// Nanoseconds of rest after each slot.
     #[serde(skip_serializing_if = "is_zero")]
@@ -96,7 +97,7 @@ pub struct UpdateConfig {
 }
 
 /// What a failed task leads to during an update.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum FailureAction {
     /// The update stops where it is.
@@ -109,7 +110,7 @@ pub enum FailureAction {
 }
 
 /// Which comes first when a task is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpdateOrder {
     /// The old one stops, then the new one starts.
@@ -149,7 +150,7 @@ pub struct EndpointSpec {
 }
 
 /// How a service's name resolves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum ResolutionMode {
     /// To one virtual address.
@@ -180,7 +181,7 @@ pub struct PortConfig {
 }
 
 /// Where a published port answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum PublishMode {
     /// On every node.
@@ -188,6 +189,20 @@ pub enum PublishMode {
     Ingress,
     /// On the node of the task.
     Host,
+}
+
+one_of!(FailureAction, "unrecognized update failure action {}",
+    "" => Pause, "pause" => Pause, "continue" => Continue, "rollback" => Rollback);
+one_of!(UpdateOrder, "unrecognized update order {}",
+    "" => StopFirst, "stop-first" => StopFirst, "start-first" => StartFirst);
+one_of!(ResolutionMode, "invalid resolution mode: {:?}", "" => Vip, "vip" => Vip, "dnsrr" => Dnsrr);
+
+impl<'de> Deserialize<'de> for PublishMode {
+    /// As in Docker, a text that is no mode means ingress.
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+        Ok(if text.eq_ignore_ascii_case("host") { Self::Host } else { Self::Ingress })
+    }
 }
 
 // === impl ServiceMode ===

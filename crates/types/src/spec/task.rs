@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::ContainerSpec;
 use crate::Nanos;
-use crate::json::is_zero;
+use crate::json::{is_zero, one_of};
 use crate::object::Platform;
 
 /// The template of a service's tasks.
@@ -110,7 +110,7 @@ pub struct RestartPolicy {
 }
 
 /// When a task that ended is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestartCondition {
     /// Never.
@@ -184,3 +184,6 @@ pub struct LogDriver {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
 }
+
+one_of!(RestartCondition, "invalid RestartCondition: {:?}",
+    "" => Any, "any" => Any, "none" => None, "on-failure" => OnFailure);

@@ -1,0 +1,49 @@
+//! What this node tells the managers about itself.
+
+use shoal_types::object::{EngineDescription, NodeDescription, Platform, PluginDescription};
+use shoal_types::spec::{Labels, Resources};
+
+use super::EngineExecutor;
+
+/// What every engine of ours brings, sorted as Docker sorts it.
+const PLUGINS: [(&str, &str); 6] = [
+    ("Log", "json-file"),
+    ("Log", "none"),
+    ("Network", "bridge"),
+    ("Network", "host"),
+    ("Network", "null"),
+    ("Volume", "local"),
+];
+
+impl EngineExecutor {
+    pub(super) fn describe_now(&self) -> NodeDescription {
+        let info = self.engine.info();
+        NodeDescription {
+            hostname: info.name.unwrap_or_default(),
+            platform: Platform {
+                architecture: info.architecture.unwrap_or_default(),
+                os: info.os_type.unwrap_or_else(|| "linux".into()),
+            },
+            resources: Resources {
+                nano_cpus: info.ncpu.unwrap_or_default().saturating_mul(1_000_000_000),
+                memory_bytes: info.mem_total.unwrap_or_default(),
+                generic_resources: Vec::new(),
+            },
+            engine: EngineDescription {
+                engine_version: info.server_version.unwrap_or_default(),
+                labels: labels(&info.labels.unwrap_or_default()),
+                plugins: PLUGINS.map(|(r#type, name)| plugin(r#type, name)).into(),
+            },
+            tls_info: self.tls.clone(),
+        }
+    }
+}
+
+fn plugin(r#type: &str, name: &str) -> PluginDescription {
+    PluginDescription { r#type: r#type.into(), name: name.into() }
+}
+
+/// `KEY=VALUE`; the last of equal keys counts.
+fn labels(given: &[String]) -> Labels {
+    given.iter().map(|l| l.split_once('=').unwrap_or((l, ""))).map(|(k, v)| (k.into(), v.into())).collect()
+}

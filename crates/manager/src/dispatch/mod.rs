@@ -1,0 +1,105 @@
+//! The dispatcher of one leader's term: sessions of agents, what they are to run, what they report
+//! (swarm-semantics 7).
+//!
+//! Everything here ends with the term. The next leader begins with all nodes unknown and hears from them again.
+
+mod assignments;
+mod heartbeat;
+mod registration;
+mod reports;
+mod router;
+mod service;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use shoal_raft::{Raft, WriteError, WriteFailure};
+use shoal_types::spec::ClusterSpec;
+use shoal_types::{NodeId, View};
+use shoal_wire::session::{Manager, Welcome};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use router::Router;
+pub use service::DispatcherService;
+use sessions::Sessions;
+
+/// The dispatcher of one term.
+#[derive(Debug)]
+pub struct Dispatcher {
+    raft: Raft,
+    sessions: Mutex<Sessions>,
+    router: Mutex<Router>,
+    /// Ends all streams.
+    stop: CancellationToken,
+}
+
+impl Dispatcher {
+    /// Nobody is in session yet. Works once [`Self::run`] runs.
+    pub fn new(raft: Raft) -> Self {
+        let router = Router::new(raft.snapshot());
+        let stop = CancellationToken::new();
+        Self { raft, sessions: Mutex::default(), router: Mutex::new(router), stop }
+    }
+
+    /// Serves until one of its parts fails; gives the reason.
+    pub async fn run(self: Arc<Self>) -> String {
+        // Whatever way this ends, the streams end, too, and agents look for the next leader.
+        let _stop = self.stop.clone().drop_guard();
+        let (route, beat) = (self.route(), self.watch_heartbeats());
+        tokio::select! {
+            () = route => "the router ended".to_owned(),
+            reason = beat => reason,
+        }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().expect("nothing panics while it holds the sessions")
+    }
+
+    fn router(&self) -> MutexGuard<'_, Router> {
+        self.router.lock().expect("nothing panics while it holds the router")
+    }
+
+    /// A heartbeat period, drawn anew: that of the cluster, give or take half a second (a tenth where it is short).
+    fn draw_period(&self) -> Duration {
+        let nanos = self.router().view.cluster().map_or(0, |c| c.spec.dispatcher.heartbeat_period);
+        let fallback = ClusterSpec::initial().dispatcher.heartbeat_period;
+        let period = u64::try_from(if nanos > 0 { nanos } else { fallback }).unwrap_or(1);
+        let jitter = (period / 10).min(500_000_000);
+        Duration::from_nanos(rand::random_range(period - jitter..=period + jitter))
+    }
+
+    fn welcome(&self, node: NodeId, session_id: &str, period: Duration) -> Option<Welcome> {
+        let view = self.router().view.clone();
+        let managers = view.nodes().filter_map(|n| {
+            let addr = n.manager_addr.clone()?;
+            Some(Manager { node_id: n.id, addr })
+        });
+        Some(Welcome {
+            session_id: session_id.to_owned(),
+            node: view.node(node)?.as_ref().clone(),
+            managers: managers.collect(),
+            heartbeat_period: period,
+            root_ca: view.cluster().map(|c| c.root_ca.cert_pem.clone()).unwrap_or_default(),
+        })
+    }
+}
+
+/// What an agent is told of a write that did not happen.
+fn status(error: WriteError<Status>) -> Status {
+    match error {
+        WriteError::Refused(status) => status,
+        WriteError::Failed(WriteFailure::NotLeader) => stopped(),
+        WriteError::Failed(failure @ WriteFailure::NoSpace(_)) => Status::resource_exhausted(failure.to_string()),
+        WriteError::Failed(failure @ WriteFailure::TooLarge) => Status::out_of_range(failure.to_string()),
+        WriteError::Failed(failure @ WriteFailure::Stopped(_)) => Status::unavailable(failure.to_string()),
+    }
+}
+
+fn stopped() -> Status {
+    Status::aborted("dispatcher is stopped")
+}

@@ -1,0 +1,164 @@
+//! From commits to the nodes that they concern: one reader of the store for all agents.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use shoal_raft::{Commit, Snapshot, Update};
+use shoal_types::change::Both;
+use shoal_types::spec::NodeRole;
+use shoal_types::{Event, Node, NodeId, Task, TaskId, TaskState, View};
+use tokio::sync::Notify;
+
+use super::Dispatcher;
+
+/// Where changes of tasks wait for their node.
+#[derive(Debug)]
+pub struct Router {
+    /// The state up to which changes are in the outboxes.
+    pub view: Snapshot,
+    outboxes: HashMap<NodeId, Arc<Outbox>>,
+}
+
+/// What changed for one node since it was told. The latest change of a task replaces those before.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    pending: Mutex<Pending>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    /// Removed where there is no task.
+    tasks: BTreeMap<TaskId, Option<Arc<Task>>>,
+    /// Another stream of the same node, or the store started over: begin again.
+    is_replaced: bool,
+}
+
+impl Router {
+    /// Nobody listens yet.
+    pub fn new(view: Snapshot) -> Self {
+        Self { view, outboxes: HashMap::new() }
+    }
+
+    /// What `node` has now, and where what follows on that will wait. A former outbox of the node ends.
+    pub fn open(&mut self, node: NodeId) -> (Vec<Arc<Task>>, Arc<Outbox>) {
+        let outbox = Arc::new(Outbox::default());
+        if let Some(old) = self.outboxes.insert(node, outbox.clone()) {
+            old.replace();
+        }
+        (self.view.tasks_on(node).filter(|t| is_sent(t)).cloned().collect(), outbox)
+    }
+
+    /// Forgets `outbox`, if it is still the node's.
+    pub fn close(&mut self, node: NodeId, outbox: &Arc<Outbox>) {
+        if self.outboxes.get(&node).is_some_and(|current| Arc::ptr_eq(current, outbox)) {
+            self.outboxes.remove(&node);
+        }
+    }
+
+    fn commit(&mut self, commit: &Commit) {
+        self.view = commit.snapshot.clone();
+        for event in &commit.events {
+            if let Event::Task(task) = event {
+                self.route_task(task);
+            }
+        }
+    }
+
+    fn route_task(&self, task: &Both<Task>) {
+        let on = |task: &Option<Arc<Task>>| task.as_ref().filter(|t| is_sent(t)).and_then(|t| t.node_id);
+        let (was, is) = (on(&task.before), on(&task.after));
+        let outbox = |node| self.outboxes.get(&node);
+        if let Some(outbox) = was.filter(|_| was != is).and_then(outbox) {
+            outbox.put(task.latest().id, None);
+        }
+        let Some((outbox, after)) = is.and_then(outbox).zip(task.after.as_ref()) else { return };
+        let news = was != is || task.before.as_ref().is_none_or(|before| is_news(before, after));
+        if news {
+            outbox.put(after.id, Some(after.clone()));
+        }
+    }
+
+    fn start_over(&mut self, view: Snapshot) {
+        self.view = view;
+        self.outboxes.drain().for_each(|(_, outbox)| outbox.replace());
+    }
+}
+
+impl Outbox {
+    /// Waits for changes and takes them. `None`: begin again with a new outbox.
+    pub async fn take(&self) -> Option<BTreeMap<TaskId, Option<Arc<Task>>>> {
+        loop {
+            {
+                let mut pending = self.pending.lock().expect("nothing panics while it holds the outbox");
+                if pending.is_replaced {
+                    return None;
+                }
+                if !pending.tasks.is_empty() {
+                    return Some(std::mem::take(&mut pending.tasks));
+                }
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    fn put(&self, id: TaskId, task: Option<Arc<Task>>) {
+        self.pending.lock().expect("nothing panics while it holds the outbox").tasks.insert(id, task);
+        self.wake.notify_one();
+    }
+
+    fn replace(&self) {
+        self.pending.lock().expect("nothing panics while it holds the outbox").is_replaced = true;
+        self.wake.notify_one();
+    }
+}
+
+impl Dispatcher {
+    /// Follows the store and fills the outboxes.
+    pub(super) async fn route(&self) {
+        let (view, mut feed) = self.raft.subscribe();
+        self.router().start_over(view);
+        loop {
+            match feed.next().await {
+                Update::Commit(commit) => {
+                    self.router().commit(&commit);
+                    commit.events.iter().for_each(|event| self.announce(event));
+                }
+                Update::Resync(view) => {
+                    self.router().start_over(view);
+                    self.sessions().announce(None);
+                }
+            }
+        }
+    }
+
+    fn announce(&self, event: &Event) {
+        match event {
+            Event::Node(node) if node.after.is_none() => self.sessions().end(node.latest().id),
+            Event::Node(node) if concerns_all(node) => self.sessions().announce(None),
+            Event::Node(node) => self.sessions().announce(Some(node.latest().id)),
+            Event::Cluster(_) => self.sessions().announce(None),
+            Event::Service(_) | Event::Task(_) => {}
+        }
+    }
+}
+
+/// A task that its node is to know.
+fn is_sent(task: &Task) -> bool {
+    task.status.state >= TaskState::Assigned
+}
+
+/// Whether a node that knows `before` must hear of `after`: not where only what it reported itself changed.
+fn is_news(before: &Task, after: &Task) -> bool {
+    after.status.state <= TaskState::Assigned
+        || before.desired_state != after.desired_state
+        || before.spec != after.spec
+        || before.annotations != after.annotations
+        || before.endpoint != after.endpoint
+        || before.registry_auth != after.registry_auth
+}
+
+fn concerns_all(node: &Both<Node>) -> bool {
+    let addr = |n: &Option<Arc<Node>>| n.as_ref().and_then(|n| n.manager_addr.clone());
+    node.latest().role == NodeRole::Manager && addr(&node.before) != addr(&node.after)
+}

@@ -1,0 +1,120 @@
+//! What only the leader runs, as one set: it starts when leadership is gained and everything before is applied, and ends
+//! with it. If one part ends or panics, all end and a new set starts from the store: nothing is half-dead.
+
+mod core;
+mod steps;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shoal_plan::Planner;
+use shoal_raft::Raft;
+use shoal_schedule::Scheduler;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::broker::Broker;
+use crate::dispatch::Dispatcher;
+
+/// The pause before a set that failed starts again, at first and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// One term of leadership: what others may call.
+#[derive(Debug)]
+pub struct Term {
+    /// Speaks with agents.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Brings their log lines.
+    pub broker: Arc<Broker>,
+}
+
+/// The present term, if this manager leads.
+#[derive(Debug, Clone)]
+pub struct Active(watch::Receiver<Option<Arc<Term>>>);
+
+/// Waits for the end of the term that was present.
+#[derive(Debug)]
+pub struct Ended(watch::Receiver<Option<Arc<Term>>>);
+
+impl Active {
+    /// The present term.
+    pub fn now(&self) -> Option<Arc<Term>> {
+        self.0.borrow().clone()
+    }
+
+    /// Sees the end of the present term.
+    pub fn ended(&self) -> Ended {
+        let mut receiver = self.0.clone();
+        receiver.mark_unchanged();
+        Ended(receiver)
+    }
+}
+
+impl Ended {
+    /// Waits for it.
+    pub async fn wait(&mut self) {
+        // An error is the end, too: the manager is gone.
+        drop(self.0.changed().await);
+    }
+}
+
+/// The loop that runs terms, and where to see them.
+pub fn supervise(raft: Raft) -> (Active, impl Future<Output = ()> + Send + 'static) {
+    let (tx, rx) = watch::channel(None);
+    (Active(rx), run(raft, Announcer(tx)))
+}
+
+/// Announces terms, and that there is none once it is gone.
+struct Announcer(watch::Sender<Option<Arc<Term>>>);
+
+impl Drop for Announcer {
+    fn drop(&mut self) {
+        self.0.send_replace(None);
+    }
+}
+
+async fn run(raft: Raft, active: Announcer) {
+    let mut leads = raft.leadership();
+    let mut backoff = BACKOFF.0;
+    while let Ok(term) = leads.wait_for(Option::is_some).await.map(|term| *term) {
+        let began = tokio::time::Instant::now();
+        tracing::info!(?term, "this manager leads");
+        let reason = lead(&raft, &active.0, leads.clone(), term).await;
+        active.0.send_replace(None);
+        let Some(reason) = reason else {
+            tracing::info!(?term, "this manager leads no more");
+            backoff = BACKOFF.0;
+            continue;
+        };
+        tracing::error!(reason, "a part of the leader ended; starting all of them again");
+        if began.elapsed() > BACKOFF.1 {
+            backoff = BACKOFF.0;
+        }
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF.1);
+    }
+}
+
+/// Runs one set until leadership ends (`None`) or a part of it does (why).
+async fn lead(
+    raft: &Raft,
+    active: &watch::Sender<Option<Arc<Term>>>,
+    mut leads: watch::Receiver<Option<u64>>,
+    term: Option<u64>,
+) -> Option<String> {
+    let dispatcher = Arc::new(Dispatcher::new(raft.clone()));
+    let mut parts = JoinSet::new();
+    parts.spawn(core::run::<Planner>(raft.clone()));
+    parts.spawn(core::run::<Scheduler>(raft.clone()));
+    parts.spawn(dispatcher.clone().run());
+    active.send_replace(Some(Arc::new(Term { dispatcher, broker: Arc::default() })));
+    tokio::select! {
+        part = parts.join_next() => match part {
+            Some(Ok(reason)) => Some(reason),
+            Some(Err(panic)) => Some(panic.to_string()),
+            None => Some("no part was left".to_owned()),
+        },
+        _ = leads.wait_for(|now| *now != term) => None,
+    }
+    .filter(|_| *leads.borrow() == term)
+}

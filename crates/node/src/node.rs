@@ -1,0 +1,163 @@
+//! The node's handle: what the API asks of this machine's place in a swarm.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex as StdMutex};
+use std::time::Duration;
+
+use shoal_manager::Control;
+use shoal_types::{NodeId, Refusal, RefusalKind};
+use tokio::sync::{Mutex, watch};
+
+use crate::addresses::{Addresses, interfaces, resolve};
+use crate::identity::Identity;
+use crate::launch::Launcher;
+use crate::member::Member;
+use crate::paths::{Paths, Saved};
+use crate::supervise::{Plan, Status};
+
+/// How long a daemon that starts waits for its manager.
+const START: Duration = Duration::from_secs(10);
+
+/// This machine's place in a swarm, or that it has none.
+pub struct Node {
+    pub(crate) paths: Paths,
+    pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) status: watch::Sender<Status>,
+    /// Held while the node begins or leaves: one at a time.
+    pub(crate) member: Mutex<Option<Member>>,
+    local: StdMutex<Option<Local>>,
+}
+
+/// What is known of this node without asking anybody.
+#[derive(Debug, Clone)]
+pub(crate) struct Local {
+    pub(crate) node: NodeId,
+    pub(crate) addresses: Addresses,
+}
+
+impl Node {
+    /// Goes on where the files under `dir` say that this node was. Returns once its manager works, has failed, or takes
+    /// longer than a user would wait; it goes on starting then. A node that cannot start says why in [`Self::info`].
+    pub async fn start(dir: PathBuf, launcher: Arc<dyn Launcher>) -> Arc<Self> {
+        let node = Arc::new(Self {
+            paths: Paths::new(dir),
+            launcher,
+            status: watch::channel(Status::Inactive).0,
+            member: Mutex::default(),
+            local: StdMutex::default(),
+        });
+        let (resuming, mut status) = (node.clone(), node.status.subscribe());
+        node.status.send_replace(Status::Pending);
+        tokio::spawn(async move { resuming.resume().await });
+        drop(tokio::time::timeout(START, status.wait_for(|s| !matches!(s, Status::Pending))).await);
+        node
+    }
+
+    async fn resume(&self) {
+        let mut member = self.member.lock().await;
+        match self.come_back().await {
+            Ok(Some(back)) => *member = Some(back),
+            Ok(None) => drop(self.status.send_replace(Status::Inactive)),
+            Err(error) => {
+                tracing::error!(%error, "this node cannot take its place in the swarm");
+                self.status.send_replace(Status::Failed(error.to_string().into()));
+            }
+        }
+    }
+
+    /// The membership that the files tell of.
+    async fn come_back(&self) -> Result<Option<Member>, crate::launch::LaunchError> {
+        let certificates = self.paths.certificates();
+        let Some(identity) = Identity::load(&certificates)? else {
+            // An init or a leave that a crash cut short.
+            self.paths.wipe()?;
+            return Ok(None);
+        };
+        let saved = self.paths.load()?.ok_or("the addresses of this node are missing (state.json)")?;
+        let addresses = self.present_addresses(saved);
+        let node = identity.node;
+        let plan = Plan {
+            paths: self.paths.clone(),
+            identity: watch::channel(identity).0,
+            listen: addresses.listen,
+            advertise: addresses.advertise,
+        };
+        self.set_local(Some((node, addresses)));
+        Member::start(plan, None, &self.status, &*self.launcher).await.map(Some)
+    }
+
+    /// The addresses as the machine has them now; those of before where it cannot say.
+    fn present_addresses(&self, saved: Saved) -> Addresses {
+        let found = interfaces().map_err(|e| e.to_string()).and_then(|found| {
+            resolve(&saved.asked, &found).map_err(|e| e.to_string())
+        });
+        match found {
+            Ok(addresses) if addresses != saved.addresses => {
+                tracing::info!(advertise = %addresses.advertise, "the address of this node has changed");
+                let saved = Saved { addresses: addresses.clone(), ..saved };
+                if let Err(error) = self.paths.save(&saved) {
+                    tracing::warn!(%error, "cannot save the addresses of this node");
+                }
+                addresses
+            }
+            Ok(addresses) => addresses,
+            Err(reason) => {
+                tracing::warn!(reason, "going on with the addresses of before");
+                saved.addresses
+            }
+        }
+    }
+
+    /// The control API of the cluster.
+    ///
+    /// # Errors
+    /// This node is no manager, or its manager does not work yet.
+    pub fn control(&self) -> Result<Control, Refusal> {
+        match self.status() {
+            Status::Active(control) => Ok(control),
+            Status::Inactive => Err(unavailable(
+                "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this \
+                 node to swarm and try again.",
+            )),
+            Status::Pending | Status::Failed(_) => Err(unavailable(
+                "This node is not a swarm manager. Manager is being prepared or has trouble connecting to the cluster.",
+            )),
+        }
+    }
+
+    /// This node's identifier, while it is in a swarm.
+    pub fn id(&self) -> Option<NodeId> {
+        self.local().map(|l| l.node)
+    }
+
+    /// Ends manager and agent, for a daemon that stops. The containers of tasks go on.
+    pub async fn stop(&self) {
+        if let Some(member) = self.member.lock().await.take() {
+            member.stop().await;
+        }
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    pub(crate) fn local(&self) -> Option<Local> {
+        self.local.lock().expect("nothing panics while it is held").clone()
+    }
+
+    pub(crate) fn set_local(&self, local: Option<(NodeId, Addresses)>) {
+        let local = local.map(|(node, addresses)| Local { node, addresses });
+        *self.local.lock().expect("nothing panics while it is held") = local;
+    }
+}
+
+/// HTTP 503, from the engine.
+pub(crate) fn unavailable(text: &str) -> Refusal {
+    Refusal::engine(RefusalKind::Unavailable, text)
+}
+
+pub(crate) fn already() -> Refusal {
+    unavailable(
+        "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.",
+    )
+}

@@ -1,0 +1,138 @@
+//! Records on disk: length, checksum, then the encrypted content.
+//!
+//! The checksum tells a torn write from a whole one without the key. The authenticated encryption tells a wrong key or a
+//! forged record from ours. The first ends the log there, the second is an error that stops everything.
+
+use crypto_secretbox::aead::{Aead, AeadCore, KeyInit, OsRng};
+use crypto_secretbox::XSalsa20Poly1305;
+
+/// Bytes before the content: length and checksum, both little-endian 32 bit.
+pub const HEAD: usize = 8;
+const NONCE: usize = 24;
+const TAG: usize = 16;
+/// Bytes that a record is longer than its content.
+pub const OVERHEAD: usize = HEAD + NONCE + TAG;
+/// The largest record that is believed. A longer length is a torn one.
+const MAX: usize = 64 * 1024 * 1024;
+
+/// The key of this manager's log and snapshots. 32 random bytes; kept beside the node's key, never in the log.
+#[derive(Clone)]
+pub struct DataKey(XSalsa20Poly1305);
+
+/// What is at some place of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A whole record.
+    Record {
+        /// Its content, decrypted.
+        content: Vec<u8>,
+        /// Its length on disk.
+        len: usize,
+    },
+    /// Nothing was written here.
+    End,
+    /// The beginning of a record, or one that was hit by a crash.
+    Torn,
+}
+
+/// The record is whole, yet not written with this key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a record cannot be decrypted with this manager's data key")]
+pub struct WrongKey;
+
+impl DataKey {
+    /// The key of these bytes.
+    pub fn new(bytes: &[u8; 32]) -> Self {
+        Self(XSalsa20Poly1305::new(bytes.into()))
+    }
+
+    /// Appends `content` as a record to `out`.
+    pub fn seal(&self, content: &[u8], out: &mut Vec<u8>) {
+        let nonce = XSalsa20Poly1305::generate_nonce(&mut OsRng);
+        let sealed = self.0.encrypt(&nonce, content).expect("encryption to memory does not fail");
+        let len = u32::try_from(NONCE + sealed.len()).expect("contents are far below 4 GiB").to_le_bytes();
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&len);
+        sum.update(&nonce);
+        sum.update(&sealed);
+        out.extend_from_slice(&len);
+        out.extend_from_slice(&sum.finalize().to_le_bytes());
+        out.extend_from_slice(&nonce);
+        out.extend_from_slice(&sealed);
+    }
+
+    /// What is at the beginning of `bytes`.
+    ///
+    /// # Errors
+    /// [`WrongKey`] for a whole record of another key.
+    pub fn open(&self, bytes: &[u8]) -> Result<Frame, WrongKey> {
+        let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else {
+            return Ok(if bytes.iter().all(|b| *b == 0) { Frame::End } else { Frame::Torn });
+        };
+        let (len, sum) = head.split_at(4);
+        let len_bytes: [u8; 4] = len.try_into().expect("split at 4");
+        let len = u32::from_le_bytes(len_bytes) as usize;
+        if head.iter().all(|b| *b == 0) {
+            return Ok(Frame::End);
+        }
+        if !(NONCE + TAG..=MAX).contains(&len) || rest.len() < len {
+            return Ok(Frame::Torn);
+        }
+        let body = &rest[..len];
+        let mut have = crc32fast::Hasher::new();
+        have.update(&len_bytes);
+        have.update(body);
+        if have.finalize().to_le_bytes() != sum {
+            return Ok(Frame::Torn);
+        }
+        let (nonce, sealed) = body.split_at(NONCE);
+        let content = self.0.decrypt(nonce.into(), sealed).map_err(|_| WrongKey)?;
+        Ok(Frame::Record { content, len: HEAD + len })
+    }
+}
+
+impl std::fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DataKey(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(content: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        DataKey::new(&[7; 32]).seal(content, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_record_survives_and_does_not_show_its_content() {
+        let bytes = sealed(b"a secret");
+        assert_eq!(bytes.len(), 8 + OVERHEAD);
+        assert!(!bytes.windows(6).any(|w| w == b"secret"));
+        let frame = DataKey::new(&[7; 32]).open(&bytes).unwrap();
+        assert_eq!(frame, Frame::Record { content: b"a secret".to_vec(), len: bytes.len() });
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_a_torn_record() {
+        let (key, bytes) = (DataKey::new(&[7; 32]), sealed(b"x"));
+        for cut in 1..bytes.len() {
+            assert_eq!(key.open(&bytes[..cut]).unwrap(), Frame::Torn, "cut at {cut}");
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(key.open(&bad).unwrap(), Frame::Torn, "bit {bit}");
+        }
+        assert_eq!(key.open(&[]).unwrap(), Frame::End);
+        assert_eq!(key.open(&[0; 100]).unwrap(), Frame::End);
+    }
+
+    #[test]
+    fn a_record_of_another_key_is_an_error_not_the_end() {
+        assert_eq!(DataKey::new(&[8; 32]).open(&sealed(b"x")), Err(WrongKey));
+    }
+}

@@ -1,0 +1,299 @@
+//! The log as the algorithm sees it: recent entries in memory, all of them on disk, writes in order on one thread.
+//!
+//! Whatever waits when the thread is free is written together and made safe by one `fdatasync`.
+
+mod disk;
+mod segment;
+mod thread;
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::ops::{Bound, RangeBounds};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use openraft::storage::{LogFlushed, RaftLogStorage};
+use openraft::{LogState, OptionalSend, RaftLogReader, StorageIOError};
+use tokio::sync::oneshot;
+
+use crate::frame::{DataKey, Frame};
+use crate::types::{Entry, LogId, StorageError, Types, Vote};
+pub use disk::OpenError;
+pub use segment::sync_dir;
+use disk::{Place, State};
+use thread::Command;
+
+/// Bytes of entries kept in memory once they are on disk; older ones are read back when asked for.
+const CACHE: usize = 4 * 1024 * 1024;
+
+/// Bytes of entries handed out at a time to a follower.
+const BATCH: usize = 1024 * 1024;
+
+/// The log. Cheap to clone; all clones are the same log.
+#[derive(Debug, Clone)]
+pub struct LogStore {
+    index: Arc<Mutex<Index>>,
+    commands: std::sync::mpsc::Sender<Command>,
+    key: DataKey,
+}
+
+/// What is known without asking the disk.
+#[derive(Debug, Default)]
+struct Index {
+    state: State,
+    slots: VecDeque<Slot>,
+    /// Bytes of the entries in memory that are on disk too.
+    cached: usize,
+    /// The slots before this one are on disk only.
+    evicted: usize,
+    /// Bytes that the segments hold.
+    size: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    id: LogId,
+    entry: Option<Entry>,
+    place: Option<Place>,
+}
+
+/// An entry in memory, or where to read it.
+enum Found {
+    Here(Entry),
+    There(LogId, Place),
+}
+
+/// The log cannot take this now; nothing of it was written, and the log is as good as before.
+#[derive(Debug, thiserror::Error)]
+pub enum ReserveError {
+    /// The system's answer: mostly that the disk is full.
+    #[error("cannot set aside space for the cluster's log: {0}")]
+    Io(#[from] std::io::Error),
+    /// The log's thread has ended.
+    #[error("the cluster's log is closed")]
+    Closed,
+}
+
+// === impl LogStore ===
+
+impl LogStore {
+    /// Opens the log in `dir`, or begins one there.
+    ///
+    /// # Errors
+    /// [`OpenError`] where it is damaged or not ours; nothing is changed then.
+    pub fn open(dir: &Path, key: DataKey) -> Result<Self, OpenError> {
+        let (disk, contents) = disk::Disk::open(dir, key.clone())?;
+        let mut index = Index { state: contents.state, size: disk.size(), ..Index::default() };
+        for (entry, place) in contents.entries {
+            index.slots.push_back(Slot { id: entry.log_id, entry: None, place: Some(place) });
+        }
+        index.evicted = index.slots.len();
+        let index = Arc::new(Mutex::new(index));
+        let commands = thread::spawn(disk, index.clone());
+        Ok(Self { index, commands, key })
+    }
+
+    /// Makes sure that an entry of `bytes` can be written. Called before one is proposed, so that a full disk refuses the
+    /// write and leaves the log alone.
+    ///
+    /// # Errors
+    /// [`ReserveError`] where there is no space.
+    pub async fn reserve(&self, bytes: usize) -> Result<(), ReserveError> {
+        let (tx, rx) = oneshot::channel();
+        self.commands.send(Command::Reserve(bytes as u64, tx)).map_err(|_| ReserveError::Closed)?;
+        rx.await.map_err(|_| ReserveError::Closed)?.map_err(ReserveError::Io)
+    }
+
+    /// Bytes that it holds on disk.
+    pub fn size(&self) -> u64 {
+        self.lock().size
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().expect("nothing panics while it holds the index")
+    }
+
+    async fn run(&self, command: impl FnOnce(oneshot::Sender<std::io::Result<()>>) -> Command) -> std::io::Result<()> {
+        let (tx, rx) = oneshot::channel();
+        let closed = || std::io::Error::other("the log's thread has ended");
+        self.commands.send(command(tx)).map_err(|_| closed())?;
+        rx.await.map_err(|_| closed())?
+    }
+
+    async fn read(&self, found: Vec<Found>) -> Result<Vec<Entry>, StorageError> {
+        if found.iter().all(|f| matches!(f, Found::Here(_))) {
+            return found.into_iter().map(|f| self.entry(f)).collect();
+        }
+        let this = self.clone();
+        let read = move || found.into_iter().map(|f| this.entry(f)).collect::<Result<Vec<_>, _>>();
+        tokio::task::spawn_blocking(read).await.map_err(|e| StorageError::from(StorageIOError::read_logs(&e)))?
+    }
+
+    fn entry(&self, found: Found) -> Result<Entry, StorageError> {
+        let (id, place) = match found {
+            Found::Here(entry) => return Ok(entry),
+            Found::There(id, place) => (id, place),
+        };
+        let fail = |e: std::io::Error| StorageError::from(StorageIOError::read_log_entry(id, &e));
+        let mut bytes = vec![0; place.len];
+        place.file.read_exact_at(&mut bytes, place.offset).map_err(fail)?;
+        let Frame::Record { content, .. } = self.key.open(&bytes).map_err(|e| fail(std::io::Error::other(e)))? else {
+            return Err(fail(std::io::ErrorKind::InvalidData.into()));
+        };
+        match serde_json::from_slice(&content) {
+            Ok(disk::Record::Entry(entry)) if entry.log_id == id => Ok(entry),
+            Ok(_) => Err(fail(std::io::ErrorKind::InvalidData.into())),
+            Err(e) => Err(fail(e.into())),
+        }
+    }
+}
+
+// === impl Index ===
+
+impl Index {
+    fn first(&self) -> u64 {
+        self.slots.front().map_or(0, |slot| slot.id.index)
+    }
+
+    fn last(&self) -> Option<LogId> {
+        self.slots.back().map(|slot| slot.id).or(self.state.purged)
+    }
+
+    /// The slots of indexes in `from..to`, as far as there are any.
+    fn range(&self, from: u64, to: u64) -> std::ops::Range<usize> {
+        let (first, len) = (self.first(), self.slots.len());
+        let at = |index: u64| usize::try_from(index.saturating_sub(first)).unwrap_or(usize::MAX).min(len);
+        at(from)..at(to).max(at(from))
+    }
+
+    fn find(&self, from: u64, to: u64, limit: usize) -> Vec<Found> {
+        let mut bytes = 0;
+        let slots = self.slots.range(self.range(from, to));
+        let fits = |slot: &&Slot| {
+            let room = bytes < limit;
+            bytes += slot.place.as_ref().map_or(0, |p| p.len);
+            room
+        };
+        let found = |slot: &Slot| match (&slot.entry, &slot.place) {
+            (Some(entry), _) => Some(Found::Here(entry.clone())),
+            (None, Some(place)) => Some(Found::There(slot.id, place.clone())),
+            (None, None) => None,
+        };
+        slots.take_while(fits).filter_map(found).collect()
+    }
+
+    /// The thread has written `id` to `place`. The slot may be gone by now, or hold another entry.
+    fn written(&mut self, id: LogId, place: Place) {
+        let at = self.range(id.index, id.index + 1);
+        if let Some(slot) = self.slots.range_mut(at).next().filter(|slot| slot.id == id) {
+            self.cached += place.len;
+            slot.place = Some(place);
+        }
+        while self.cached > CACHE {
+            let Some(slot) = self.slots.get_mut(self.evicted) else { break };
+            let Some(place) = &slot.place else { break };
+            if slot.entry.take().is_some() {
+                self.cached -= place.len;
+            }
+            self.evicted += 1;
+        }
+    }
+
+    /// Drops slots from the front or the back.
+    fn drop_slots(&mut self, at: std::ops::Range<usize>) {
+        for slot in self.slots.drain(at.clone()) {
+            if slot.entry.is_some() {
+                self.cached -= slot.place.map_or(0, |p| p.len);
+            }
+        }
+        self.evicted = if at.start == 0 { self.evicted.saturating_sub(at.len()) } else { self.evicted.min(at.start) };
+    }
+}
+
+// === the algorithm's interface ===
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let from = match range.start_bound() {
+            Bound::Included(i) => *i,
+            Bound::Excluded(i) => i + 1,
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(i) => i + 1,
+            Bound::Excluded(i) => *i,
+            Bound::Unbounded => u64::MAX,
+        };
+        let found = self.lock().find(from, to, usize::MAX);
+        self.read(found).await
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
+        let found = self.lock().find(start, end, BATCH);
+        self.read(found).await
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError> {
+        let index = self.lock();
+        Ok(LogState { last_purged_log_id: index.state.purged, last_log_id: index.last() })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        self.run(|done| Command::Vote(*vote, done)).await.map_err(|e| StorageIOError::write_vote(&e))?;
+        self.lock().state.vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        Ok(self.lock().state.vote)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: LogFlushed<Types>) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let slots = entries.iter().map(|e| Slot { id: e.log_id, entry: Some(e.clone()), place: None });
+        self.lock().slots.extend(slots);
+        let closed = || std::io::Error::other("the log's thread has ended");
+        let sent = self.commands.send(Command::Append(entries, callback));
+        sent.map_err(|_| StorageIOError::write_logs(&closed()).into())
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        {
+            let mut index = self.lock();
+            let at = index.range(log_id.index, u64::MAX);
+            index.drop_slots(at);
+        }
+        let done = self.run(|done| Command::Truncate(log_id.index, done)).await;
+        done.map_err(|e| StorageIOError::write_logs(&e).into())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        {
+            let mut index = self.lock();
+            let at = index.range(0, log_id.index.saturating_add(1));
+            index.drop_slots(at);
+            index.state.purged = Some(log_id);
+        }
+        let done = self.run(|done| Command::Purge(log_id, done)).await;
+        done.map_err(|e| StorageIOError::write_logs(&e).into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

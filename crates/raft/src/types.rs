@@ -1,0 +1,104 @@
+//! What goes through the log, and the types that parametrise the algorithm.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use shoal_store::Snapshot;
+use shoal_types::{Change, NodeId, Timestamp};
+
+openraft::declare_raft_types!(
+    /// The types of our log.
+    pub Types:
+        D = Proposal,
+        R = Applied,
+        NodeId = u64,
+        Node = Member,
+        Entry = openraft::Entry<Types>,
+        SnapshotData = Image,
+        AsyncRuntime = openraft::TokioRuntime,
+);
+
+/// One write of the cluster: applied whole, by every manager, at the same place of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// The leader's clock; becomes the objects' `created_at` and `updated_at`.
+    pub time: Timestamp,
+    /// What changes.
+    pub changes: Arc<[Change]>,
+}
+
+/// What the proposer learns: the place in the log, which is the version of all objects written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The place in the log.
+    pub index: u64,
+}
+
+/// A manager that takes part in consensus. Its number in the log is random; this says who it is and where.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Member {
+    /// Its node.
+    pub node_id: Option<NodeId>,
+    /// Where it listens: `host:port`. May change; the number stays.
+    pub addr: String,
+}
+
+/// The whole state of the cluster at one place of the log, shared with the store.
+#[derive(Debug, Clone, Default)]
+pub struct Image(pub Snapshot);
+
+/// A place in the log.
+pub type LogId = openraft::LogId<u64>;
+/// One entry of the log.
+pub type Entry = openraft::Entry<Types>;
+/// A vote.
+pub type Vote = openraft::Vote<u64>;
+/// What a snapshot says about itself.
+pub type SnapshotMeta = openraft::SnapshotMeta<u64, Member>;
+/// The members as of some place in the log.
+pub type StoredMembership = openraft::StoredMembership<u64, Member>;
+/// What the algorithm is told when storage fails. It ends the algorithm; whoever runs it opens the log again.
+pub type StorageError = openraft::StorageError<u64>;
+
+/// A proposal larger than this is refused (swarm-semantics 1.4). Bytes of its serde form.
+pub const MAX_PROPOSAL: usize = 1_572_864;
+
+/// The size at which a batch of writes is closed: three quarters of [`MAX_PROPOSAL`].
+pub const FULL_PROPOSAL: usize = MAX_PROPOSAL / 4 * 3;
+
+/// Bytes of the serde form of `value`, without making it.
+pub fn encoded_len<T: Serialize>(value: &T) -> Result<usize, serde_json::Error> {
+    #[derive(Default)]
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+            self.0 += buf.len();
+            Ok(buf.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count::default();
+    serde_json::to_writer(&mut count, value)?;
+    Ok(count.0)
+}
+
+impl Proposal {
+    /// Splits `changes` into lists that each fit into one proposal, in order. For writers whose changes need not be
+    /// applied together.
+    pub fn split(changes: Vec<Change>) -> Vec<Vec<Change>> {
+        let (mut lists, mut size) = (Vec::<Vec<Change>>::new(), usize::MAX);
+        for change in changes {
+            // What cannot be encoded is refused when it is proposed.
+            let add = encoded_len(&change).unwrap_or(0) + 1;
+            if size.saturating_add(add) > FULL_PROPOSAL {
+                lists.push(Vec::new());
+                size = 0;
+            }
+            size += add;
+            lists.last_mut().expect("the first change opens a list").push(change);
+        }
+        lists
+    }
+}

@@ -1,0 +1,64 @@
+//! How an agent reaches a manager. The node implements it: it holds the certificate and knows the managers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tonic::transport::Channel;
+
+use crate::session::Manager;
+
+/// Ways from this node to the managers.
+#[tonic::async_trait]
+pub trait Uplink: Send + Sync + 'static {
+    /// Opens a connection to one of the managers that are known, with this node's certificate as it is now.
+    ///
+    /// # Errors
+    /// [`UplinkError`] where none can be reached. Try again later: another one may be chosen.
+    async fn connect(&self) -> Result<Remote, UplinkError>;
+
+    /// Whether a session over `remote` came about or held; failures make other managers likelier.
+    fn observe(&self, remote: &Remote, good: bool);
+
+    /// The managers as the leader knows them, from every [`crate::session::Welcome`].
+    fn learn(&self, managers: &[Manager]);
+
+    /// The certificates that the cluster trusts, PEM, from every [`crate::session::Welcome`].
+    fn trust(&self, root_ca: &str);
+}
+
+/// A connection to a manager.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// Where the manager listens.
+    pub addr: String,
+    /// The connection.
+    pub channel: Channel,
+}
+
+/// Why no manager can be reached.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum UplinkError {
+    /// None is known.
+    #[error("no manager is known")]
+    NoManager,
+    /// The one that was tried does not answer, or is not one of ours.
+    #[error("cannot reach the manager at {addr}: {source}")]
+    Unreachable {
+        /// Where it should be.
+        addr: String,
+        /// What happened.
+        source: Arc<tonic::transport::Error>,
+    },
+    /// This node's certificate cannot be used.
+    #[error("cannot use the certificate of this node: {source}")]
+    Certificate {
+        /// What is wrong with it.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl fmt::Debug for dyn Uplink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Uplink")
+    }
+}

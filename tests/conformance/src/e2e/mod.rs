@@ -1,0 +1,4 @@
+//! Whole stories, each from the first command to the last.
+
+pub mod survival;
+pub mod walkthrough;
