@@ -6,6 +6,7 @@ mod body;
 mod convert;
 pub mod error;
 mod lines;
+mod loose;
 mod query;
 mod routes;
 pub mod serve;

@@ -38,10 +38,12 @@ pub struct Output {
 /// The output side. Dropping it detaches.
 #[derive(Debug)]
 pub struct AttachOutput {
-    /// What the log had, first.
+    /// What the log had, or what the engine has to say, first.
     past: Option<mpsc::Receiver<Result<LogLine>>>,
     source: Source<AttachReader>,
     detached: CancellationToken,
+    /// The exec'd process that it belongs to, where it does.
+    exec: Option<Arc<crate::exec::Exec>>,
 }
 
 /// The input side. Dropping it says nothing to the process; [`finish`](Self::finish) says that the input has ended, and is
@@ -150,14 +152,14 @@ impl Engine {
             detached: detached.clone(),
             on_detach,
         });
-        Ok(Attached { tty: spec.tty(), output: AttachOutput { past, source: reader, detached }, input })
+        Ok(Attached { tty: spec.tty(), output: AttachOutput { past, source: reader, detached, exec: None }, input })
     }
 
     /// The stream of an exec'd process.
     pub(crate) fn exec_attached(
         self: &Arc<Self>,
         container: &Arc<Container>,
-        exec: &crate::exec::Exec,
+        exec: &Arc<crate::exec::Exec>,
         stream: AttachStream,
     ) -> Result<Attached> {
         let keys = DetachKeys::parse(exec.config.detach_keys.as_deref().unwrap_or_default())?;
@@ -170,7 +172,7 @@ impl Engine {
             detached: detached.clone(),
             on_detach: Some(Detach { engine: self.clone(), container: container.clone(), exec: Some(exec.id.clone()) }),
         });
-        Ok(Attached { tty, output: AttachOutput { past: None, source: Source::Live(reader), detached }, input })
+        Ok(Attached { tty, output: AttachOutput { past: None, source: Source::Live(reader), detached, exec: Some(exec.clone()) }, input })
     }
 }
 
@@ -184,7 +186,7 @@ async fn attach_now_or_later(
         match data.status.phase {
             Phase::Paused => return refuse("paused", "unpause the container before attach"),
             Phase::Restarting => return refuse("restarting", "wait until the container is running"),
-            Phase::Running => data.supervisor.clone(),
+            Phase::Running => Some(data.supervisor.clone().ok_or_else(|| Error::NotRunning(container.id.clone()))?),
             Phase::Created | Phase::Exited => None,
         }
         .map_or_else(
@@ -203,6 +205,18 @@ async fn attach_now_or_later(
             Ok((Source::Live(reader), Source::Live(writer)))
         }
         Err(waiting) => Ok(waiting),
+    }
+}
+
+impl Attached {
+    /// A stream that says one thing and ends.
+    pub(crate) fn of_text(tty: bool, text: String) -> Self {
+        let (say, past) = mpsc::channel(1);
+        let line = Bytes::from(text);
+        let line = LogLine { stream: StdStream::Stdout, time: jiff::Timestamp::now(), line, attrs: Default::default() };
+        say.try_send(Ok(line)).expect("there is room for one");
+        let detached = CancellationToken::new();
+        Self { tty, output: AttachOutput { past: Some(past), source: Source::Over, detached, exec: None }, input: None }
     }
 }
 
@@ -233,7 +247,12 @@ impl AttachOutput {
         match self.source.get().await?.next().await {
             Frame::Stdout(bytes) => Some(Output { stream: StdStream::Stdout, bytes }),
             Frame::Stderr(bytes) => Some(Output { stream: StdStream::Stderr, bytes }),
-            Frame::Exited(_) | Frame::Lost => None,
+            Frame::Exited(_) | Frame::Lost => {
+                if let Some(exec) = &self.exec {
+                    exec.ended().await;
+                }
+                None
+            }
         }
     }
 }

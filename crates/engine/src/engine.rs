@@ -57,11 +57,12 @@ impl Engine {
         layout.ensure().map_err(|(path, source)| OpenError::Root { path, source })?;
         let locks = lock(&layout)?;
         check_log_driver(&config)?;
+        check_record(&layout)?;
         let id = ensure_id(&layout)?;
         let exe = shoal_runtime::ensure_sealed_exe(&config.exe, &layout.sealed())?;
         let record = Record::open(&layout.record())?;
         let images = ImageStore::open(StoreConfig { root: layout.images(), registry: registry_config(&config) })?;
-        let volumes = Volumes::open(layout.volumes(), record.clone())?;
+        let volumes = Volumes::open(&layout, record.clone())?;
         let found = adopt::find(&layout, &record).await?;
         let network = NodeNetwork::open(network_config(&config, &layout), found.live_endpoints()).await?;
         let engine = Arc::new(Self {
@@ -81,11 +82,39 @@ impl Engine {
         engine.adopt(found).await;
         Ok(engine)
     }
+
+    /// Where everything that survives a reboot lies.
+    pub fn data_root(&self) -> &Path {
+        &self.config.data_root
+    }
+
+    /// This node's id as an engine: the same for the life of the data root.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 fn check_log_driver(config: &EngineConfig) -> Result<(), OpenError> {
     let effective = crate::container::log_options::effective(None, &config.log_driver, &config.log_opts);
     crate::container::log_options::parse(&effective).map(drop).map_err(|e| OpenError::Config(e.to_string()))
+}
+
+/// Without the record nobody knows what the directories are: they must not be taken for leavings and swept.
+fn check_record(layout: &Layout) -> Result<(), OpenError> {
+    if layout.record().exists() {
+        return Ok(());
+    }
+    for dir in [layout.containers(), layout.volumes()] {
+        if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
+            let (record, dir) = (layout.record(), dir);
+            return Err(OpenError::Config(format!(
+                "{} is missing, but {} is not empty: restore the one or move the other away",
+                record.display(),
+                dir.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn registry_config(config: &EngineConfig) -> RegistryConfig {

@@ -1,12 +1,14 @@
 //! Processes that are started in running containers.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bollard_stubs::models::{ExecConfig, ExecInspectResponse, ProcessConfig};
 use serde::{Deserialize, Serialize};
 use shoal_runtime::{
     AttachOptions, CallError, ConsoleSize, ExecSpec, ExecState, ExitStatus, LaunchError, Refusal, Supervisor, Target,
 };
+
+use tokio::sync::watch;
 
 use crate::attach::Attached;
 use crate::container::Container;
@@ -28,7 +30,7 @@ pub(crate) struct Exec {
     pub config: ExecConfig,
     /// Orders them by age.
     born: jiff::Timestamp,
-    state: Mutex<State>,
+    state: watch::Sender<State>,
 }
 
 /// Where it is in its life.
@@ -49,7 +51,7 @@ struct Note {
 
 impl Exec {
     fn new(id: String, config: ExecConfig, state: State) -> Arc<Self> {
-        Arc::new(Self { id, config, born: jiff::Timestamp::now(), state: Mutex::new(state) })
+        Arc::new(Self { id, config, born: jiff::Timestamp::now(), state: watch::Sender::new(state) })
     }
 
     pub fn is_running(&self) -> bool {
@@ -57,11 +59,18 @@ impl Exec {
     }
 
     fn state(&self) -> State {
-        *self.state.lock().expect("no holder panics")
+        *self.state.borrow()
     }
 
     fn set(&self, state: State) {
-        *self.state.lock().expect("no holder panics") = state;
+        self.state.send_replace(state);
+    }
+
+    /// Waits until its exit code is known: a client that sees the end of the output asks for it at once.
+    pub async fn ended(&self) {
+        let mut seen = self.state.subscribe();
+        // the sender is this exec's own: it lives as long as the borrow
+        seen.wait_for(|state| matches!(state, State::Ended(_))).await.ok();
     }
 
     fn command(&self) -> &[String] {
@@ -105,15 +114,21 @@ impl Engine {
         Ok(exec.id.clone())
     }
 
-    /// Starts a prepared process with its streams. An error has been remembered as its exit code.
+    /// Starts a prepared process with its streams. A command that cannot be run is told in its stream, as Docker does: by then
+    /// clients have taken over the connection. Its exit code is 126 or 127.
     pub async fn exec_start(self: &Arc<Self>, id: &str, options: ExecStartOptions) -> Result<Attached> {
         let (container, exec) = self.begin_exec(id)?;
         let engine = self.clone();
         detached(async move {
             let attach = exec.wants_streams();
-            let started = engine.launch_exec(&container, &exec, &options, Some(attach)).await?;
-            let stream = started.ok_or_else(|| Error::NotRunning(container.id.clone()))?;
-            engine.exec_attached(&container, &exec, stream)
+            match engine.launch_exec(&container, &exec, &options, Some(attach)).await {
+                Ok(Some(stream)) => engine.exec_attached(&container, &exec, stream),
+                Ok(None) => Err(Error::NotRunning(container.id.clone())),
+                Err(error @ Error::Launch { .. }) => {
+                    Ok(Attached::of_text(exec.config.tty.unwrap_or_default(), format!("{error}\r\n")))
+                }
+                Err(error) => Err(error),
+            }
         })
         .await
     }
@@ -184,16 +199,22 @@ impl Engine {
     fn begin_exec(&self, id: &str) -> Result<(Arc<Container>, Arc<Exec>)> {
         let (container, exec) = self.find_exec(id)?;
         check_running(&container, container.phase())?;
-        let mut state = exec.state.lock().expect("no holder panics");
-        match *state {
-            State::Created => *state = State::Starting,
-            State::Starting | State::Running(_) => {
-                return Err(Error::Conflict(format!("Error: Exec command {id} is already running")));
+        let mut begun = Ok(());
+        exec.state.send_if_modified(|state| {
+            begun = match *state {
+                State::Created => Ok(()),
+                State::Starting | State::Running(_) => Err("is already running"),
+                State::Ended(_) => Err("has already run"),
+            };
+            if begun.is_ok() {
+                *state = State::Starting;
             }
-            State::Ended(_) => return Err(Error::Conflict(format!("Error: Exec command {id} has already run"))),
+            begun.is_ok()
+        });
+        match begun {
+            Ok(()) => Ok((container, exec)),
+            Err(why) => Err(Error::Conflict(format!("Error: Exec command {id} {why}"))),
         }
-        drop(state);
-        Ok((container, exec))
     }
 
     async fn launch_exec(

@@ -158,6 +158,7 @@ impl Engine {
             ("Arch".to_owned(), crate::spec::go_arch(&self.node.machine).to_owned()),
             ("Os".to_owned(), "linux".to_owned()),
             ("KernelVersion".to_owned(), self.node.kernel.clone()),
+            ("Experimental".to_owned(), "false".to_owned()),
         ]);
         SystemVersion {
             platform: Some(SystemVersionPlatform { name: "Shoal".to_owned() }),

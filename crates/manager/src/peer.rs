@@ -72,9 +72,7 @@ pub fn subject(der: &[u8]) -> Result<Subject, PeerError> {
     Ok(Subject { node, role, cluster: cluster.ok_or_else(|| bad("its organization"))? })
 }
 
-fn only<'a>(
-    mut values: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>,
-) -> Option<&'a str> {
+fn only<'a>(mut values: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>) -> Option<&'a str> {
     let first = values.next()?.as_str().ok();
     first.filter(|_| values.next().is_none())
 }

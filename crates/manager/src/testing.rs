@@ -1,7 +1,9 @@
 //! A manager with one node for tests: real log on a real disk.
 
 use shoal_raft::{Config, DataKey, Member, NoPeers, Raft, Update};
-use shoal_types::spec::{ClusterSpec, ContainerSpec, NodeRole, NodeSpec, Replicated, ServiceMode, ServiceSpec, TaskSpec};
+use shoal_types::spec::{
+    ClusterSpec, ContainerSpec, NodeRole, NodeSpec, Replicated, ServiceMode, ServiceSpec, TaskSpec,
+};
 use shoal_types::{Cluster, ClusterId, Meta, Node, NodeId, Timestamp};
 use tempfile::TempDir;
 

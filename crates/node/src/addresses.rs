@@ -58,7 +58,9 @@ pub enum AddressError {
     #[error("could not find the system's IP address")]
     NoAddress,
     /// An interface has several, and none was named.
-    #[error("could not choose an IP address to advertise since this system has multiple addresses on interface {interface} ({first} and {second})")]
+    #[error(
+        "could not choose an IP address to advertise since this system has multiple addresses on interface {interface} ({first} and {second})"
+    )]
     SeveralOnOne {
         /// The interface.
         interface: String,
@@ -68,7 +70,9 @@ pub enum AddressError {
         second: IpAddr,
     },
     /// Several interfaces have one, and none was named.
-    #[error("could not choose an IP address to advertise since this system has multiple addresses on different interfaces ({first} on {on_first} and {second} on {on_second})")]
+    #[error(
+        "could not choose an IP address to advertise since this system has multiple addresses on different interfaces ({first} on {on_first} and {second} on {on_second})"
+    )]
     SeveralOnDifferent {
         /// One candidate.
         first: IpAddr,

@@ -89,7 +89,8 @@ impl Identity {
             Some("swarm-worker") => NodeRole::Worker,
             _ => return Err(wrong("it names no role")),
         };
-        let node = text(name.iter_common_name()).and_then(|t| t.parse().ok()).ok_or_else(|| wrong("it names no node"))?;
+        let node =
+            text(name.iter_common_name()).and_then(|t| t.parse().ok()).ok_or_else(|| wrong("it names no node"))?;
         let cluster = cluster(name).ok_or_else(|| wrong("it names no cluster"))?;
         let (not_before, not_after) = (time(cert.validity().not_before)?, time(cert.validity().not_after)?);
         Ok(Self { node, cluster, role, not_before, not_after, issued, root_pem })
@@ -114,8 +115,11 @@ impl Identity {
     pub fn save(&self, dir: &Path) -> Result<(), IdentityError> {
         let write = |file: &str, content: &str, mode| {
             let path = dir.join(file);
-            write_durably(&path, content.as_bytes(), mode)
-                .map_err(|source| IdentityError::File { action: "write", path, source })
+            write_durably(&path, content.as_bytes(), mode).map_err(|source| IdentityError::File {
+                action: "write",
+                path,
+                source,
+            })
         };
         fs::create_dir_all(dir).map_err(|source| IdentityError::File { action: "write", path: dir.into(), source })?;
         write(ROOT, &self.root_pem, 0o644)?;

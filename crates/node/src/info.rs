@@ -91,7 +91,8 @@ impl Node {
         };
         if let Status::Active(control) = status {
             let view = control.snapshot();
-            let manager = |n: &Arc<shoal_types::Node>| n.manager_addr.clone().map(|addr| Manager { node_id: n.id, addr });
+            let manager =
+                |n: &Arc<shoal_types::Node>| n.manager_addr.clone().map(|addr| Manager { node_id: n.id, addr });
             info.remote_managers = view.nodes().filter_map(manager).collect();
             let managers = view.nodes().filter(|n| n.role == NodeRole::Manager).count();
             let known = control.get_cluster().ok().zip(control.tls_info().ok());

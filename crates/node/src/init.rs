@@ -8,7 +8,9 @@ use serde::Deserialize;
 use shoal_manager::{RandomIds, ca};
 use shoal_types::object::NodeState;
 use shoal_types::spec::{Availability, ClusterSpec, NodeRole, NodeSpec};
-use shoal_types::{Cluster, ClusterId, Meta, Node as NodeObject, NodeId, Refusal, RefusalKind, Timestamp, View, validate};
+use shoal_types::{
+    Cluster, ClusterId, Meta, Node as NodeObject, NodeId, Refusal, RefusalKind, Timestamp, View, validate,
+};
 use tokio::sync::watch;
 
 use crate::addresses::{Addresses, Asked, interfaces, resolve};
@@ -190,8 +192,8 @@ fn check(request: InitRequest) -> Result<Checked, Refusal> {
     let asked =
         Asked { listen: request.listen_addr, advertise: request.advertise_addr, data_path: request.data_path_addr };
     let interfaces = interfaces().map_err(|e| failed(&e))?;
-    let addresses = resolve(&asked, &interfaces)
-        .map_err(|e| Refusal::engine(RefusalKind::InvalidArgument, e.to_string()))?;
+    let addresses =
+        resolve(&asked, &interfaces).map_err(|e| Refusal::engine(RefusalKind::InvalidArgument, e.to_string()))?;
     let pool = match request.default_addr_pool {
         pool if pool.is_empty() => vec![DEFAULT_POOL.to_owned()],
         pool => pool,

@@ -88,9 +88,9 @@ impl Node {
 
     /// The addresses as the machine has them now; those of before where it cannot say.
     fn present_addresses(&self, saved: Saved) -> Addresses {
-        let found = interfaces().map_err(|e| e.to_string()).and_then(|found| {
-            resolve(&saved.asked, &found).map_err(|e| e.to_string())
-        });
+        let found = interfaces()
+            .map_err(|e| e.to_string())
+            .and_then(|found| resolve(&saved.asked, &found).map_err(|e| e.to_string()));
         match found {
             Ok(addresses) if addresses != saved.addresses => {
                 tracing::info!(advertise = %addresses.advertise, "the address of this node has changed");

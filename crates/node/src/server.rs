@@ -54,7 +54,9 @@ impl Serving {
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             // Dropped at the stop, so that the port is free while open calls come to their end.
-            let accept = async move { tokio::select! { () = accept => {}, () = stopped.cancelled() => {} } };
+            let accept = async move {
+                tokio::select! { () = accept => {}, () = stopped.cancelled() => {} }
+            };
             let (served, ()) = tokio::join!(serve, accept);
             if let Err(error) = served {
                 tracing::warn!(%error, "the server for other nodes ended badly");

@@ -3,8 +3,8 @@
 //! The checksum tells a torn write from a whole one without the key. The authenticated encryption tells a wrong key or a
 //! forged record from ours. The first ends the log there, the second is an error that stops everything.
 
-use crypto_secretbox::aead::{Aead, AeadCore, KeyInit, OsRng};
 use crypto_secretbox::XSalsa20Poly1305;
+use crypto_secretbox::aead::{Aead, AeadCore, KeyInit, OsRng};
 
 /// Bytes before the content: length and checksum, both little-endian 32 bit.
 pub const HEAD: usize = 8;

@@ -99,11 +99,8 @@ impl Keeper {
     pub async fn save(&self, keep: u64) -> Result<(), SnapshotError> {
         let position = self.lock().applied.clone();
         let id = position.last.map_or_else(|| "0-0".to_owned(), |l| format!("{}-{}", l.leader_id.term, l.index));
-        let meta = SnapshotMeta {
-            last_log_id: position.last,
-            last_membership: position.membership.clone(),
-            snapshot_id: id,
-        };
+        let meta =
+            SnapshotMeta { last_log_id: position.last, last_membership: position.membership.clone(), snapshot_id: id };
         self.store(meta.clone(), position.state.clone(), keep).await?;
         let mut shared = self.lock();
         shared.saved = Some(meta.clone());

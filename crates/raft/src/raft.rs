@@ -221,7 +221,10 @@ impl Raft {
 
 impl std::fmt::Debug for Raft {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Raft").field("number", &self.number).field("leads", &*self.leads.borrow()).finish_non_exhaustive()
+        f.debug_struct("Raft")
+            .field("number", &self.number)
+            .field("leads", &*self.leads.borrow())
+            .finish_non_exhaustive()
     }
 }
 

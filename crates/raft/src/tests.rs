@@ -123,8 +123,12 @@ async fn a_panic_reaches_the_writer_and_the_queue_goes_on() {
 async fn a_write_that_is_too_large_is_refused_and_those_beside_it_are_written() {
     let dir = TempDir::new().unwrap();
     let raft = start(&config(dir.path())).await;
-    let (small, large, half, other) =
-        futures::join!(put(&raft, 1, 1), put(&raft, 2, MAX_PROPOSAL), put(&raft, 3, 1_000_000), put(&raft, 4, 1_000_000));
+    let (small, large, half, other) = futures::join!(
+        put(&raft, 1, 1),
+        put(&raft, 2, MAX_PROPOSAL),
+        put(&raft, 3, 1_000_000),
+        put(&raft, 4, 1_000_000)
+    );
     assert!(matches!(large, Err(WriteError::Failed(WriteFailure::TooLarge))));
     assert!(small.is_ok() && half.is_ok() && other.is_ok());
     assert_eq!(slots(&raft), [1, 3, 4]);
@@ -257,7 +261,8 @@ impl SmallDisk {
     fn new(size: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let options = format!("size={size}");
-        nix::mount::mount(Some("tmpfs"), dir.path(), Some("tmpfs"), nix::mount::MsFlags::empty(), Some(&*options)).unwrap();
+        nix::mount::mount(Some("tmpfs"), dir.path(), Some("tmpfs"), nix::mount::MsFlags::empty(), Some(&*options))
+            .unwrap();
         Self(dir)
     }
 

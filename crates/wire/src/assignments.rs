@@ -83,10 +83,8 @@ impl Receiver {
         if message.applies_to != self.state && !complete {
             return Err(WireError::Gap { have: self.state, got: message.applies_to });
         }
-        let (results_in, mut step) = self
-            .partial
-            .take()
-            .unwrap_or_else(|| (message.results_in, Assignments { complete, changes: Vec::new() }));
+        let (results_in, mut step) =
+            self.partial.take().unwrap_or_else(|| (message.results_in, Assignments { complete, changes: Vec::new() }));
         if results_in != message.results_in || step.complete != complete {
             return Err(WireError::Gap { have: self.state, got: message.applies_to });
         }

@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn subscriptions_survive_the_way() {
-        let options = LogOptions { stdout: true, tail: Some(0), since: Some(Timestamp::UNIX_EPOCH), ..Default::default() };
+        let options =
+            LogOptions { stdout: true, tail: Some(0), since: Some(Timestamp::UNIX_EPOCH), ..Default::default() };
         let selector = LogSelector { services: vec!["a".repeat(25).parse().unwrap()], tasks: Vec::new() };
         for sub in [Subscription::Open { id: "x".into(), selector, options }, Subscription::Close { id: "x".into() }] {
             assert_eq!(Subscription::try_from(proto::Subscription::from(sub.clone())).unwrap(), sub);

@@ -6,12 +6,13 @@ use axum::routing::{any, delete, get, post};
 use axum::{Json as Answered, Router};
 use bollard_stubs::models::{ContainerCreateBody, ContainerUpdateBody};
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use shoal_engine::{ListOptions, RemoveOptions, StopOptions, WaitCondition};
 
 use super::io;
 use crate::body::Json;
 use crate::error::{Answer, ApiError};
+use crate::loose;
 use crate::query::Query;
 use crate::state::Api;
 
@@ -56,7 +57,8 @@ async fn list(State(api): State<Api>, query: Query) -> Answer {
     Ok(Answered(api.engine.list(options).await?).into_response())
 }
 
-async fn create(State(api): State<Api>, query: Query, Json(body): Json<ContainerCreateBody>) -> Answer {
+async fn create(State(api): State<Api>, query: Query, Json(body): Json<Value>) -> Answer {
+    let body: ContainerCreateBody = loose::read(body)?;
     let created = api.engine.create(query.get("name"), query.get("platform"), body).await?;
     let answer = json!({ "Id": created.id, "Warnings": created.warnings });
     Ok((StatusCode::CREATED, Answered(answer)).into_response())

@@ -7,12 +7,13 @@ use axum::routing::{get, post};
 use axum::{Json as Answered, Router};
 use bollard_stubs::models::{ExecConfig, ExecStartConfig};
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use shoal_engine::ExecStartOptions;
 
 use super::io;
 use crate::body::{Json, OptionalJson};
 use crate::error::Answer;
+use crate::loose;
 use crate::query::Query;
 use crate::state::Api;
 use crate::stream::wants_upgrade;
@@ -25,7 +26,8 @@ pub(super) fn routes() -> Router<Api> {
         .route("/exec/{id}/json", get(inspect))
 }
 
-async fn create(State(api): State<Api>, Path(id): Path<String>, Json(config): Json<ExecConfig>) -> Answer {
+async fn create(State(api): State<Api>, Path(id): Path<String>, Json(config): Json<Value>) -> Answer {
+    let config: ExecConfig = loose::read(config)?;
     let exec = api.engine.exec_create(&id, config).await?;
     Ok((StatusCode::CREATED, Answered(json!({ "Id": exec }))).into_response())
 }

@@ -50,6 +50,9 @@ async fn leave(State(api): State<Api>, query: Query) -> Answer<StatusCode> {
 async fn update(State(api): State<Api>, query: Query, Json(spec): Json<ClusterSpec>) -> Answer<StatusCode> {
     let control = api.node.control()?;
     let version = version_of(&query, "swarm")?;
+    if spec.name != "default" {
+        return Err(ApiError::bad_request("swarm spec must be named \"default\""));
+    }
     let rotate = Rotate {
         worker_token: switch(&query, "rotateWorkerToken")?,
         manager_token: switch(&query, "rotateManagerToken")?,

@@ -205,10 +205,9 @@ impl Engine {
                 NetworkSpec::Own { .. } => Some(names::short(id).to_owned()),
             };
         }
-        for (field, what) in [(&mut host.pid_mode, "PID"), (&mut host.ipc_mode, "IPC")] {
+        for field in [&mut host.pid_mode, &mut host.ipc_mode] {
             if let Some(target) = field.as_deref().and_then(|mode| mode.strip_prefix("container:")) {
-                let target = self.containers.find(target).map_err(|e| Error::invalid(format!("{what} mode: {e}")))?;
-                *field = Some(format!("container:{}", target.id));
+                *field = Some(format!("container:{}", self.donor(target)?.id));
             }
         }
         let empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
@@ -252,7 +251,7 @@ impl Engine {
             if !matches!(mode, "" | "rw" | "ro" | "z" | "Z") {
                 return Err(Error::invalid(format!("invalid mode for volumes-from: {mode}")));
             }
-            let donor = self.containers.find(name)?.spec();
+            let donor = self.donor(name)?.spec();
             let mounts = donor.mounts.iter().filter(|mount| mount.kind != MountKind::Tmpfs);
             all.extend(mounts.map(|mount| MountSpec {
                 rw: mount.rw && mode != "ro",

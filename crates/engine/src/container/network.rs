@@ -1,8 +1,11 @@
 //! Which network a container is to be in, from the two places of a request that say so.
 
+use std::sync::Arc;
+
 use bollard_stubs::models::{EndpointSettings, HostConfig, NetworkingConfig};
 use shoal_network::{Mac, NetworkMode};
 
+use super::Container;
 use super::spec::NetworkSpec;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -12,19 +15,19 @@ impl Engine {
     pub(super) fn network_spec(&self, host: &mut HostConfig, networking: &NetworkingConfig) -> Result<NetworkSpec> {
         let asked = host.network_mode.clone().unwrap_or_default();
         if let Some(target) = asked.strip_prefix("container:") {
-            let target = self.containers.find(target)?;
+            let target = self.donor(target)?;
             host.network_mode = Some(format!("container:{}", target.id));
             return Ok(NetworkSpec::Container(target.id.clone()));
         }
         let mode = match asked.as_str() {
             "" | "default" => NetworkMode::Bridge,
-            name => self.network_mode_of(name)?,
+            name => self.network_named(name)?,
         };
         let mut mac = None;
         for (name, settings) in networking.endpoints_config.iter().flatten() {
             let same = match name.as_str() {
                 "default" => mode == NetworkMode::Bridge,
-                name => self.network_mode_of(name)? == mode,
+                name => self.network_named(name)? == mode,
             };
             if !same {
                 return Err(Error::unsupported("more than one network of a container"));
@@ -33,6 +36,17 @@ impl Engine {
         }
         host.network_mode = Some(mode.name().to_owned());
         Ok(NetworkSpec::Own { mode, mac })
+    }
+
+    /// A network that a new container names. Not 404 where there is none: from a creation, clients take that for a missing
+    /// image and pull it.
+    fn network_named(&self, name: &str) -> Result<NetworkMode> {
+        self.network_mode_of(name).map_err(|error| Error::InvalidParameter(error.to_string()))
+    }
+
+    /// A container that a new one names, for its namespaces or volumes. Not 404, for the same reason.
+    pub(super) fn donor(&self, name: &str) -> Result<Arc<Container>> {
+        self.containers.find(name).map_err(|error| Error::InvalidParameter(error.to_string()))
     }
 }
 

@@ -49,7 +49,8 @@ impl Engine {
         prepared
     }
 
-    /// Takes it all away. What cannot be taken away is reported, and swept at the next start.
+    /// Takes it all away: the network now, the rest soon, for unmounting may wait for the disk and nobody needs to wait for
+    /// that. What cannot be taken away is reported, and swept at the next start.
     pub(super) async fn release(self: &Arc<Self>, container: &Arc<Container>) {
         let spec = container.spec();
         if let Err(error) = self.network.release_endpoint(&container.id).await {
@@ -59,14 +60,25 @@ impl Engine {
         if had.is_some() {
             self.network_event(container, "disconnect");
         }
-        let (engine, id) = (self.clone(), container.id.clone());
-        blocking(move || engine.release_ground(&id)).await;
+        self.release_ground_soon(container);
         for mount in spec.mounts.iter().filter(|mount| mount.kind == MountKind::Volume) {
             self.volume_event(&mount.volume, "unmount", &[
                 ("container", container.id.clone()),
                 ("driver", "local".to_owned()),
             ]);
         }
+    }
+
+    fn release_ground_soon(self: &Arc<Self>, container: &Arc<Container>) {
+        let (engine, container) = (self.clone(), container.clone());
+        tokio::spawn(async move {
+            // a start that comes first keeps what is there
+            let _operation = container.operation.lock().await;
+            if !container.phase().is_alive() {
+                let id = container.id.clone();
+                blocking(move || engine.release_ground(&id)).await;
+            }
+        });
     }
 
     fn release_ground(&self, id: &str) {
@@ -132,6 +144,8 @@ impl Engine {
             "shareable" => {
                 let dir = run.join("shm");
                 fs::create_dir_all(&dir).map_err(Error::at("create", &dir))?;
+                // of an earlier run
+                while nix::mount::umount2(&dir, nix::mount::MntFlags::MNT_DETACH).is_ok() {}
                 let flags = nix::mount::MsFlags::MS_NOEXEC | nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV;
                 let options = format!("mode=1777,size={size}");
                 nix::mount::mount(Some("shm"), &dir, Some("tmpfs"), flags, Some(options.as_str()))

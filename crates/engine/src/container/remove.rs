@@ -33,8 +33,9 @@ impl Engine {
         // a start that was under way when the removal began
         self.end_at_once(container).await?;
         let spec = container.spec();
-        self.remove_files(&container.id).await?;
+        self.discard_files(&container.id).await?;
         self.containers.remove(&container.id);
+        container.data().attachers.clear();
         self.record.forget(Kind::Container, &container.id);
         if options.volumes {
             for mount in spec.mounts.iter().filter(|m| m.kind == MountKind::Volume && m.anonymous) {
@@ -49,24 +50,27 @@ impl Engine {
         Ok(())
     }
 
-    /// The directory goes first and in one step: without it, the record means nothing (see [`crate::adopt`]).
-    pub(crate) async fn remove_files(self: &Arc<Self>, id: &str) -> Result<()> {
-        let (engine, id) = (self.clone(), id.to_owned());
+    /// The directory goes first and in one step: without it, the record means nothing (see [`crate::adopt`]). The rest
+    /// follows in the background, or at the next start.
+    async fn discard_files(self: &Arc<Self>, id: &str) -> Result<()> {
+        let (engine, owned) = (self.clone(), id.to_owned());
         let discarded = blocking(move || {
-            let dir = engine.layout.container(&id);
+            let dir = engine.layout.container(&owned);
             let unique = crate::names::new_id(&mut rand::rng());
-            let discarded = engine.layout.discard(&dir, &unique[..8]).map_err(Error::at("remove", &dir))?;
-            engine.images.remove_snapshot(&id)?;
-            Ok::<_, Error>(discarded)
+            engine.layout.discard(&dir, &unique[..8]).map_err(Error::at("remove", &dir))
         })
         .await?;
-        if let Some(path) = discarded {
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = std::fs::remove_dir_all(&path) {
-                    tracing::warn!(path = %path.display(), %error, "removed container's files stay until the next start");
-                }
-            });
-        }
+        let (engine, id) = (self.clone(), id.to_owned());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = engine.images.remove_snapshot(&id) {
+                tracing::warn!(container = id, %error, "root file system of a removed container stays until the next start");
+            }
+            if let Some(path) = discarded
+                && let Err(error) = std::fs::remove_dir_all(&path)
+            {
+                tracing::warn!(path = %path.display(), %error, "removed container's files stay until the next start");
+            }
+        });
         Ok(())
     }
 }

@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::container::spec::{ContainerSpec, MountKind};
-use crate::engine::{Engine, blocking};
+use crate::engine::Engine;
 use crate::error::{Error, RecordError, Result};
+use crate::layout::Layout;
 use crate::record::{Kind, Record};
 
 /// A volume.
@@ -30,7 +31,7 @@ pub(crate) struct VolumeRecord {
 /// All volumes.
 #[derive(Debug)]
 pub(crate) struct Volumes {
-    root: PathBuf,
+    layout: Layout,
     record: Record,
     known: Mutex<BTreeMap<String, VolumeRecord>>,
     /// One change at a time: a volume is not removed while a container that wants it is being made.
@@ -38,20 +39,23 @@ pub(crate) struct Volumes {
 }
 
 impl Volumes {
-    /// Reads the record, and sweeps directories that no volume has.
-    pub fn open(root: PathBuf, record: Record) -> Result<Self, RecordError> {
+    /// Reads the record, and sweeps directories that were made for volumes that never came to be.
+    pub fn open(layout: &Layout, record: Record) -> Result<Self, RecordError> {
         let all: Vec<VolumeRecord> = record.load(Kind::Volume)?;
         let known: BTreeMap<_, _> = all.into_iter().map(|volume| (volume.name.clone(), volume)).collect();
-        // half-made: the record is written last
-        for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(layout.volumes()).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !known.contains_key(&name)
-                && let Err(error) = std::fs::remove_dir_all(entry.path())
-            {
-                tracing::warn!(volume = name, %error, "a directory without a volume stays");
+            if known.contains_key(&name) {
+                continue;
+            }
+            // a half-made volume is empty; what is not empty is someone's data, whoever forgot it
+            let removed = std::fs::remove_dir(entry.path().join("_data")).and_then(|()| std::fs::remove_dir(entry.path()));
+            if let Err(error) = removed {
+                tracing::warn!(path = %entry.path().display(), %error, "a directory that is no volume stays");
             }
         }
-        Ok(Self { root, record, known: Mutex::new(known), changing: tokio::sync::Mutex::default() })
+        let changing = tokio::sync::Mutex::default();
+        Ok(Self { layout: layout.clone(), record, known: Mutex::new(known), changing })
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, VolumeRecord>> {
@@ -74,7 +78,7 @@ impl Volumes {
     }
 
     fn data(&self, name: &str) -> PathBuf {
-        self.root.join(name).join("_data")
+        self.layout.volumes().join(name).join("_data")
     }
 
     /// Makes a volume that is not there. Says where its content is, and whether it is new.
@@ -91,38 +95,46 @@ impl Volumes {
         let path = self.data(name);
         let _changing = self.changing.lock().await;
         if self.known().contains_key(name) {
+            // gone where a removal was interrupted
+            std::fs::create_dir_all(&path).map_err(Error::at("create", &path))?;
             return Ok((path, false));
         }
         let volume = VolumeRecord { name: name.to_owned(), created: Timestamp::now(), labels, anonymous };
         std::fs::create_dir_all(&path).map_err(Error::at("create", &path))?;
         if let Err(error) = self.record.put(Kind::Volume, name, &volume).await {
-            self.delete(name).await;
+            delete(self.discard(name)?);
             return Err(error.into());
         }
         self.known().insert(name.to_owned(), volume);
         Ok((path, true))
     }
 
-    /// Removes a volume and its content; whether it is used is the caller's question.
+    /// Removes a volume and its content; whether it is used is the caller's question. Interrupted, it leaves an empty
+    /// volume or none.
     pub async fn remove(&self, name: &str) -> Result<()> {
         self.get(name)?;
+        let trash = self.discard(name)?;
         self.record.remove(Kind::Volume, name).await?;
         self.known().remove(name);
-        self.delete(name).await;
+        delete(trash);
         Ok(())
     }
 
-    async fn delete(&self, name: &str) {
-        let (dir, name) = (self.root.join(name), name.to_owned());
-        blocking(move || {
-            if let Err(error) = std::fs::remove_dir_all(&dir)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(volume = name, %error, "files of a removed volume stay until the next start");
-            }
-        })
-        .await;
+    fn discard(&self, name: &str) -> Result<Option<PathBuf>> {
+        let dir = self.layout.volumes().join(name);
+        let unique = crate::names::new_id(&mut rand::rng());
+        self.layout.discard(&dir, &unique[..8]).map_err(Error::at("remove", &dir))
     }
+}
+
+/// Deletes in the background what has been taken out of the way.
+fn delete(trash: Option<PathBuf>) {
+    let Some(path) = trash else { return };
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = std::fs::remove_dir_all(&path) {
+            tracing::warn!(path = %path.display(), %error, "removed files stay until the next start");
+        }
+    });
 }
 
 impl Engine {
@@ -174,16 +186,20 @@ mod tests {
     #[tokio::test]
     async fn volumes_outlive_the_daemon_and_half_made_ones_do_not() {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("volumes");
+        let layout = Layout::new(dir.path(), dir.path());
+        layout.ensure().map_err(|(_, e)| e).unwrap();
+        let root = layout.volumes();
         std::fs::create_dir_all(root.join("half/_data")).unwrap();
+        std::fs::create_dir_all(root.join("lost/_data/content")).unwrap();
         let record = Record::open(&dir.path().join("db")).unwrap();
-        let volumes = Volumes::open(root.clone(), record.clone()).unwrap();
+        let volumes = Volumes::open(&layout, record.clone()).unwrap();
         assert!(!root.join("half").exists());
+        assert!(root.join("lost/_data/content").exists(), "someone's data is never swept");
         let labels = HashMap::from([("a".to_owned(), "b".to_owned())]);
         let (path, new) = volumes.ensure("data", labels.clone(), false).await.unwrap();
         assert!(new && path.is_dir());
         assert!(!volumes.ensure("data", HashMap::new(), true).await.unwrap().1);
-        let again = Volumes::open(root, record).unwrap();
+        let again = Volumes::open(&layout, record).unwrap();
         assert_eq!(again.get("data").unwrap().labels, labels);
         again.remove("data").await.unwrap();
         assert!(!path.exists());

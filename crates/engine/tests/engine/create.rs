@@ -85,7 +85,7 @@ fn refusals_leave_nothing_behind() {
             (with_host("", HostConfig { mounts: Some(vec![missing]), ..Default::default() }), ErrorKind::InvalidParameter,
              "invalid mount config for type \"bind\": bind source path does not exist: /nosuch"),
             (ContainerCreateBody { image: Some("nosuch".into()), ..shell("") }, ErrorKind::NotFound, "No such image: nosuch:latest"),
-            (with_host("", HostConfig { network_mode: Some("mine".into()), ..Default::default() }), ErrorKind::NotFound, "network mine not found"),
+            (with_host("", HostConfig { network_mode: Some("mine".into()), ..Default::default() }), ErrorKind::InvalidParameter, "network mine not found"),
             (with_host("", HostConfig { links: Some(vec!["a".into()]), ..Default::default() }), ErrorKind::Unsupported,
              "HostConfig.Links (--link) is not supported by Shoal yet"),
         ];

@@ -31,14 +31,8 @@ fn a_process_in_a_container_has_its_streams_and_exit_code() {
         input.write(b"in\n").await.unwrap();
         input.finish().await.unwrap();
         assert_eq!(read_all(&mut attached).await, "in\nx image\n/tmp\n65534\n");
-        let seen = loop {
-            let seen = machine.engine.exec_inspect(&id).await.unwrap();
-            if seen.running == Some(false) {
-                break seen;
-            }
-            tokio::task::yield_now().await;
-        };
-        assert_eq!(seen.exit_code, Some(9));
+        let seen = machine.engine.exec_inspect(&id).await.unwrap();
+        assert_eq!((seen.running, seen.exit_code), (Some(false), Some(9)), "known with the last byte");
         let again = machine.engine.exec_start(&id, ExecStartOptions::default()).await.unwrap_err();
         assert_eq!(again.kind(), ErrorKind::Conflict);
     });
@@ -49,10 +43,10 @@ fn a_process_that_cannot_be_run_is_told_and_remembered() {
     on_machine(|machine| async move {
         machine.start("box", shell("sleep 1000")).await;
         let id = machine.engine.exec_create("box", exec(&["nosuch"])).await.unwrap();
-        let error = machine.engine.exec_start(&id, ExecStartOptions::default()).await.unwrap_err();
+        let mut attached = machine.engine.exec_start(&id, ExecStartOptions::default()).await.unwrap();
         assert_eq!(
-            error.to_string(),
-            "OCI runtime exec failed: exec failed: unable to start container process: exec: \"nosuch\": executable file not found in $PATH: unknown"
+            read_all(&mut attached).await,
+            "OCI runtime exec failed: exec failed: unable to start container process: exec: \"nosuch\": executable file not found in $PATH: unknown\r\n"
         );
         assert_eq!(machine.engine.exec_inspect(&id).await.unwrap().exit_code, Some(127));
         machine.engine.kill("box", None).await.unwrap();

@@ -44,7 +44,7 @@ fn binds_and_mounts_do_what_they_say() {
         };
         let host = HostConfig { mounts: Some(vec![nocopy]), ..binds(&[&list[0], &list[1]]) };
         let (_, log) = machine.run("box", with_host("cat /f; echo x > /f; echo y > /made/y; ls /data | wc -l", host)).await;
-        assert!(log.starts_with("from host\n") && log.contains("Read-only file system") && log.ends_with("0\n"), "{log}");
+        assert!(log.starts_with("from host\n") && log.contains("Read-only file system") && log.lines().any(|line| line == "0"), "{log}");
         assert_eq!(std::fs::read_to_string(made.join("y")).unwrap(), "y\n");
         let mounts = machine.inspect("box").await.mounts.unwrap();
         assert_eq!(mounts.len(), 3);

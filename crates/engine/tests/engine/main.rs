@@ -9,4 +9,3 @@ mod files;
 mod health;
 mod life;
 mod support;
-mod zz_time;

@@ -42,7 +42,10 @@ impl std::str::FromStr for JoinToken {
         let is_base36 = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
         match text.split('-').collect::<Vec<_>>()[..] {
             [PREFIX, "1", digest, secret]
-                if digest.len() == DIGEST_LEN && secret.len() == SECRET_LEN && is_base36(digest) && is_base36(secret) =>
+                if digest.len() == DIGEST_LEN
+                    && secret.len() == SECRET_LEN
+                    && is_base36(digest)
+                    && is_base36(secret) =>
             {
                 Ok(Self { digest: digest.to_owned(), secret: secret.to_owned() })
             }

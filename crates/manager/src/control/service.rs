@@ -6,7 +6,9 @@ use shoal_raft::Tx;
 use shoal_store::resolve;
 use shoal_types::object::UpdateStatus;
 use shoal_types::spec::{ServiceSpec, UpdateState};
-use shoal_types::{Change, Meta, Object, ObjectKind, Refusal, Service, ServiceId, TaskState, Timestamp, View, validate};
+use shoal_types::{
+    Change, Meta, Object, ObjectKind, Refusal, Service, ServiceId, TaskState, Timestamp, View, validate,
+};
 
 use super::{Control, Filters};
 use crate::ids::RandomIds;
@@ -123,7 +125,8 @@ impl Control {
         validate::service(&spec)?;
         self.write(move |tx| {
             let before = tx.service(id).ok_or_else(|| not_found(id))?;
-            let after = if update.is_rollback { rolled_back(before, &update)? } else { updated(before, spec, &update)? };
+            let after =
+                if update.is_rollback { rolled_back(before, &update)? } else { updated(before, spec, &update)? };
             if before.meta.version != update.version {
                 return Err(Refusal::out_of_sequence());
             }

@@ -49,7 +49,8 @@ async fn a_name_that_is_taken_is_refused_in_any_case() {
     let f = fixture().await;
     f.control.create_service(service("web", 0), None).await.unwrap();
     let refused = text(f.control.create_service(service("Web", 0), None).await, 409);
-    let wanted = "rpc error: code = AlreadyExists desc = name conflicts with an existing object: service Web already exists";
+    let wanted =
+        "rpc error: code = AlreadyExists desc = name conflicts with an existing object: service Web already exists";
     assert_eq!(refused, wanted);
 }
 

@@ -111,8 +111,7 @@ impl Dispatcher {
                 () = tx.closed() => return,
             }
         }
-        let reason =
-            if self.stop.is_cancelled() { stopped() } else { Status::aborted("node must disconnect") };
+        let reason = if self.stop.is_cancelled() { stopped() } else { Status::aborted("node must disconnect") };
         drop(tx.send(Err(reason)).await);
     }
 }

@@ -98,7 +98,9 @@ async fn a_service_reaches_the_agent_and_its_reports_reach_the_client() {
 
     let version = ServiceUpdate { version: web.meta.version, ..ServiceUpdate::default() };
     f.control.update_service("web", service("web", 1), version).await.unwrap();
-    let [Assigned::Task(gone)] = &agent.told().await[..] else { panic!("what only the agent reported is not sent back") };
+    let [Assigned::Task(gone)] = &agent.told().await[..] else {
+        panic!("what only the agent reported is not sent back")
+    };
     assert_eq!(gone.desired_state, TaskState::Remove);
     agent.report(gone.id, TaskState::Shutdown).await.unwrap();
     assert_eq!(agent.told().await, [Assigned::RemoveTask(gone.id)]);

@@ -96,10 +96,7 @@ async fn converse(uplink: &dyn Uplink) -> Result<std::convert::Infallible, Failu
     }
 }
 
-async fn beat(
-    mut client: DispatcherClient<Channel>,
-    welcome: &Welcome,
-) -> Result<std::convert::Infallible, Failure> {
+async fn beat(mut client: DispatcherClient<Channel>, welcome: &Welcome) -> Result<std::convert::Infallible, Failure> {
     let mut period = welcome.heartbeat_period;
     loop {
         tokio::time::sleep(period).await;
@@ -153,12 +150,17 @@ async fn logs(channel: Channel, tasks: &Tasks) -> Result<std::convert::Infallibl
                     let mut said = HashSet::new();
                     loop {
                         let now: Vec<Task> = tasks.borrow_and_update().values().cloned().collect();
-                        let wanted = |t: &Task| selector.services.contains(&t.service_id) || selector.tasks.contains(&t.id);
+                        let wanted =
+                            |t: &Task| selector.services.contains(&t.service_id) || selector.tasks.contains(&t.id);
                         let fresh = now.iter().filter(|t| wanted(t) && said.insert(t.id));
                         let lines = fresh.map(|t| line(t).into()).collect();
                         let close = !options.follow;
-                        let message =
-                            proto::PublishLogsMessage { subscription_id: id.clone(), lines, close, error: String::new() };
+                        let message = proto::PublishLogsMessage {
+                            subscription_id: id.clone(),
+                            lines,
+                            close,
+                            error: String::new(),
+                        };
                         if tx.send(message).await.is_err() || close || tasks.changed().await.is_err() {
                             return drop(tx);
                         }

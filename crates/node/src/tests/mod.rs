@@ -118,7 +118,8 @@ async fn a_second_init_and_a_join_are_refused() {
     let (node, _) = node(dir.path()).await;
     assert_eq!(node.join().to_string(), "joining a swarm of other nodes is not supported by Shoal yet");
     node.init(request(free_port())).await.unwrap();
-    let wanted = "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.";
+    let wanted =
+        "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.";
     assert_eq!(text(node.init(request(free_port())).await, 503), wanted);
     assert_eq!(text(Err::<(), _>(node.join()), 503), wanted);
     node.stop().await;
@@ -190,7 +191,8 @@ async fn a_lost_key_is_an_error_that_is_shown_and_leaving_by_force_is_the_way_ou
     let info = second.info().await;
     assert_eq!((second.ping(), info.state), ("error", LocalState::Error));
     assert!(info.error.contains("raft.key"), "{}", info.error);
-    let wanted = "This node is not a swarm manager. Manager is being prepared or has trouble connecting to the cluster.";
+    let wanted =
+        "This node is not a swarm manager. Manager is being prepared or has trouble connecting to the cluster.";
     assert_eq!(text(second.control().map(drop), 503), wanted);
     assert!(dir.path().join("raft/log").exists(), "nothing is thrown away");
     assert!(text(second.leave(false).await, 503).contains("Doing so may lose the consensus of your cluster. "));
@@ -233,11 +235,8 @@ async fn a_certificate_that_ended_while_the_machine_was_off_is_renewed() {
     first.stop().await;
 
     let certificates = dir.path().join("certificates");
-    let subject = shoal_manager::ca::Subject {
-        node: id,
-        role: shoal_types::spec::NodeRole::Manager,
-        cluster: cluster.id,
-    };
+    let subject =
+        shoal_manager::ca::Subject { node: id, role: shoal_types::spec::NodeRole::Manager, cluster: cluster.id };
     let key = rcgen::KeyPair::generate().unwrap();
     let long_ago: Timestamp = "2020-01-01T00:00:00Z".parse().unwrap();
     let cert_pem = shoal_manager::ca::issue(&cluster.root_ca, &subject, &key, 0, long_ago).unwrap();

@@ -271,21 +271,15 @@ impl Contents {
     }
 }
 
-fn replay(
-    dir: &Path,
-    number: u64,
-    newest: bool,
-    key: &DataKey,
-    contents: &mut Contents,
-) -> Result<Segment, OpenError> {
+fn replay(dir: &Path, number: u64, newest: bool, key: &DataKey, contents: &mut Contents) -> Result<Segment, OpenError> {
     let (mut records, mut last_entry) = (Vec::new(), None);
     let mut segment = Segment::open(dir, number, newest, key, |offset, len, content| {
         records.push((offset, len, content));
         Ok(())
     })?;
     for (offset, len, content) in records {
-        let record = serde_json::from_slice(&content)
-            .map_err(|source| OpenError::Record { dir: dir.to_owned(), source })?;
+        let record =
+            serde_json::from_slice(&content).map_err(|source| OpenError::Record { dir: dir.to_owned(), source })?;
         let place = Place { file: segment.file.clone(), offset, len };
         last_entry = last_entry.max(contents.take(dir, record, place)?);
     }

@@ -8,6 +8,7 @@ mod thread;
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -20,8 +21,8 @@ use tokio::sync::oneshot;
 use crate::frame::{DataKey, Frame};
 use crate::types::{Entry, LogId, StorageError, Types, Vote};
 pub use disk::OpenError;
-pub use segment::sync_dir;
 use disk::{Place, State};
+pub use segment::sync_dir;
 use thread::Command;
 
 /// Bytes of entries kept in memory once they are on disk; older ones are read back when asked for.
@@ -69,7 +70,7 @@ enum Found {
 pub enum ReserveError {
     /// The system's answer: mostly that the disk is full.
     #[error("cannot set aside space for the cluster's log: {0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     /// The log's thread has ended.
     #[error("the cluster's log is closed")]
     Closed,
@@ -114,37 +115,37 @@ impl LogStore {
         self.index.lock().expect("nothing panics while it holds the index")
     }
 
-    async fn run(&self, command: impl FnOnce(oneshot::Sender<std::io::Result<()>>) -> Command) -> std::io::Result<()> {
+    async fn run(&self, command: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Command) -> io::Result<()> {
         let (tx, rx) = oneshot::channel();
-        let closed = || std::io::Error::other("the log's thread has ended");
+        let closed = || io::Error::other("the log's thread has ended");
         self.commands.send(command(tx)).map_err(|_| closed())?;
         rx.await.map_err(|_| closed())?
     }
 
     async fn read(&self, found: Vec<Found>) -> Result<Vec<Entry>, StorageError> {
-        if found.iter().all(|f| matches!(f, Found::Here(_))) {
-            return found.into_iter().map(|f| self.entry(f)).collect();
-        }
         let this = self.clone();
-        let read = move || found.into_iter().map(|f| this.entry(f)).collect::<Result<Vec<_>, _>>();
-        tokio::task::spawn_blocking(read).await.map_err(|e| StorageError::from(StorageIOError::read_logs(&e)))?
+        let is_here = found.iter().all(|f| matches!(f, Found::Here(_)));
+        let read = move || found.into_iter().map(|f| this.entry(f)).collect::<io::Result<Vec<_>>>();
+        let read = match is_here {
+            true => read(),
+            false => tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(io::Error::other(e))),
+        };
+        read.map_err(|e| StorageIOError::read_logs(&e).into())
     }
 
-    fn entry(&self, found: Found) -> Result<Entry, StorageError> {
+    fn entry(&self, found: Found) -> io::Result<Entry> {
         let (id, place) = match found {
             Found::Here(entry) => return Ok(entry),
             Found::There(id, place) => (id, place),
         };
-        let fail = |e: std::io::Error| StorageError::from(StorageIOError::read_log_entry(id, &e));
         let mut bytes = vec![0; place.len];
-        place.file.read_exact_at(&mut bytes, place.offset).map_err(fail)?;
-        let Frame::Record { content, .. } = self.key.open(&bytes).map_err(|e| fail(std::io::Error::other(e)))? else {
-            return Err(fail(std::io::ErrorKind::InvalidData.into()));
+        place.file.read_exact_at(&mut bytes, place.offset)?;
+        let Frame::Record { content, .. } = self.key.open(&bytes).map_err(io::Error::other)? else {
+            return Err(io::ErrorKind::InvalidData.into());
         };
-        match serde_json::from_slice(&content) {
-            Ok(disk::Record::Entry(entry)) if entry.log_id == id => Ok(entry),
-            Ok(_) => Err(fail(std::io::ErrorKind::InvalidData.into())),
-            Err(e) => Err(fail(e.into())),
+        match serde_json::from_slice(&content)? {
+            disk::Record::Entry(entry) if entry.log_id == id => Ok(entry),
+            _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 }
@@ -268,7 +269,7 @@ impl RaftLogStorage<Types> for LogStore {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let slots = entries.iter().map(|e| Slot { id: e.log_id, entry: Some(e.clone()), place: None });
         self.lock().slots.extend(slots);
-        let closed = || std::io::Error::other("the log's thread has ended");
+        let closed = || io::Error::other("the log's thread has ended");
         let sent = self.commands.send(Command::Append(entries, callback));
         sent.map_err(|_| StorageIOError::write_logs(&closed()).into())
     }

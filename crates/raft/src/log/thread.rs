@@ -64,7 +64,8 @@ fn run(mut disk: Disk, index: &Mutex<Index>, commands: &Receiver<Command>) {
 
 /// Carries out `command`; whether the log is broken now.
 fn handle(disk: &mut Disk, command: Command, broken: bool, waiters: &mut Vec<Waiter>) -> bool {
-    let check = |broken: bool| if broken { Err(io::Error::other("an earlier write to the log failed")) } else { Ok(()) };
+    let check =
+        |broken: bool| if broken { Err(io::Error::other("an earlier write to the log failed")) } else { Ok(()) };
     let ok = check(broken);
     match command {
         Command::Reserve(bytes, done) => {
@@ -103,7 +104,10 @@ fn tell(done: Done, result: io::Result<()>) {
 }
 
 fn copy(result: &io::Result<()>) -> io::Result<()> {
-    result.as_ref().map(|()| ()).map_err(|e| io::Error::new(e.kind(), e.to_string()))
+    match result {
+        Ok(()) => Ok(()),
+        Err(e) => Err(io::Error::new(e.kind(), e.to_string())),
+    }
 }
 
 impl Waiter {

@@ -91,6 +91,7 @@ pub struct UpdateConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitor: Option<Nanos>,
     /// The share of failed tasks that is still good.
+    #[serde(serialize_with = "short_ratio")]
     pub max_failure_ratio: f32,
     /// Which comes first, the stop or the start.
     pub order: UpdateOrder,
@@ -280,4 +281,9 @@ impl UpdateConfig {
     pub fn monitor(&self) -> Nanos {
         self.monitor.filter(|m| *m != 0).unwrap_or(DEFAULT_MONITOR)
     }
+}
+
+/// Whole numbers without a fraction, as Go writes them.
+fn short_ratio<S: serde::Serializer>(ratio: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    if ratio.fract() == 0.0 { serializer.serialize_i64(*ratio as i64) } else { serializer.serialize_f32(*ratio) }
 }

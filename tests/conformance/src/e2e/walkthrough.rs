@@ -248,7 +248,7 @@ fn the_swarm_heals(walk: &mut Walk) -> Result<()> {
     walk.check("the old one is kept, failed", failed.is_some(), &tasks.join("\n"));
     walk.check(
         "with its error",
-        error.contains("task: non-zero exit") || error.contains("No such container"),
+        ["task: non-zero exit", "No such container", "container destroyed"].iter().any(|text| error.contains(text)),
         &tasks.join("\n"),
     );
     Ok(())

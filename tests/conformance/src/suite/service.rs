@@ -156,10 +156,8 @@ fn item_017_an_unknown_filter_is_named(cx: &Cx<'_>) -> Result<()> {
             answer.text()
         );
     }
-    for bad in [r#"{"desired-state":["x"]}"#] {
-        cx.get(&format!("/tasks?filters={}", crate::http::encode(bad)))?
-            .refused(500, "nvalid desired-state filter: 'x'")?;
-    }
+    let bad = crate::http::encode(r#"{"desired-state":["x"]}"#);
+    cx.get(&format!("/tasks?filters={bad}"))?.refused(500, "nvalid desired-state filter: 'x'")?;
     cx.get(&format!("/nodes?filters={}", crate::http::encode(r#"{"role":["x"]}"#)))?
         .refused(500, "nvalid role filter: 'x'")
         .map(drop)
