@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -231,17 +232,17 @@ impl Engine {
                 tracing::warn!(container = id, %error, "a root file system that nobody needs stays");
             }
         }
-        for (dir, alive_only) in [(self.layout.containers(), false), (self.layout.runs(), true)] {
-            for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
-                let id = entry.file_name().to_string_lossy().into_owned();
-                // the run directory of one that has just ended goes with the handling of its end
-                let keep = match known.get(id.as_str()) {
-                    None => false,
-                    Some(alive) => *alive || !alive_only || self.layout.run(&id).join("shm").exists(),
-                };
-                if !keep && let Err(error) = fs::remove_dir_all(entry.path()) {
-                    tracing::warn!(path = %entry.path().display(), %error, "a directory that nobody needs stays");
-                }
+        for id in names_in(&self.layout.runs()) {
+            if known.get(id.as_str()) != Some(&true) {
+                self.release_ground(&id);
+            }
+        }
+        for id in names_in(&self.layout.containers()) {
+            let dir = self.layout.container(&id);
+            if !known.contains_key(id.as_str())
+                && let Err(error) = fs::remove_dir_all(&dir)
+            {
+                tracing::warn!(path = %dir.display(), %error, "a directory that nobody needs stays");
             }
         }
         let trash = self.layout.trash();
@@ -253,4 +254,9 @@ impl Engine {
             }
         });
     }
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use shoal_runtime as runtime;
 use shoal_runtime::{AttachReader, AttachStream, AttachWriter, Frame, Supervisor, Target};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::container::Container;
@@ -13,6 +13,7 @@ use crate::container::status::Phase;
 use crate::detach::DetachKeys;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::logs::Batches;
 use crate::options::{AttachOptions, LogLine, LogsOptions, StdStream};
 
 /// Both directions of an attachment.
@@ -39,11 +40,35 @@ pub struct Output {
 #[derive(Debug)]
 pub struct AttachOutput {
     /// What the log had, or what the engine has to say, first.
-    past: Option<mpsc::Receiver<Result<LogLine>>>,
+    past: Option<Past>,
     source: Source<AttachReader>,
     detached: CancellationToken,
     /// The exec'd process that it belongs to, where it does.
     exec: Option<Arc<crate::exec::Exec>>,
+}
+
+/// Lines of the log.
+#[derive(Debug)]
+struct Past {
+    batches: Option<Batches>,
+    ready: std::vec::IntoIter<LogLine>,
+}
+
+impl Past {
+    async fn next(&mut self) -> Option<LogLine> {
+        loop {
+            if let Some(line) = self.ready.next() {
+                return Some(line);
+            }
+            match self.batches.as_mut()?.recv().await? {
+                Ok(lines) => self.ready = lines.into_iter(),
+                Err(error) => {
+                    tracing::warn!(%error, "log of an attached container");
+                    return None;
+                }
+            }
+        }
+    }
 }
 
 /// The input side. Dropping it says nothing to the process; [`finish`](Self::finish) says that the input has ended, and is
@@ -127,11 +152,10 @@ impl Engine {
         let spec = container.spec();
         let keys = DetachKeys::parse(options.detach_keys.as_deref().unwrap_or_default())?;
         let past = match options.logs {
-            true => Some(self.read_log(&container, LogsOptions {
-                stdout: options.stdout,
-                stderr: options.stderr,
-                ..LogsOptions::default()
-            })?),
+            true => {
+                let wanted = LogsOptions { stdout: options.stdout, stderr: options.stderr, ..LogsOptions::default() };
+                Some(Past { batches: Some(self.read_log(&container, wanted)?), ready: Vec::new().into_iter() })
+            }
             false => None,
         };
         let wanted = runtime::AttachOptions {
@@ -211,10 +235,9 @@ async fn attach_now_or_later(
 impl Attached {
     /// A stream that says one thing and ends.
     pub(crate) fn of_text(tty: bool, text: String) -> Self {
-        let (say, past) = mpsc::channel(1);
         let line = Bytes::from(text);
         let line = LogLine { stream: StdStream::Stdout, time: jiff::Timestamp::now(), line, attrs: Default::default() };
-        say.try_send(Ok(line)).expect("there is room for one");
+        let past = Past { batches: None, ready: vec![line].into_iter() };
         let detached = CancellationToken::new();
         Self { tty, output: AttachOutput { past: Some(past), source: Source::Over, detached, exec: None }, input: None }
     }
@@ -225,10 +248,8 @@ impl AttachOutput {
     /// behind. Not cancel safe.
     pub async fn next(&mut self) -> Option<Output> {
         if let Some(past) = &mut self.past {
-            match past.recv().await {
-                Some(Ok(line)) => return Some(Output { stream: line.stream, bytes: line.line }),
-                Some(Err(error)) => tracing::warn!(%error, "log of an attached container"),
-                None => {}
+            if let Some(line) = past.next().await {
+                return Some(Output { stream: line.stream, bytes: line.line });
             }
             self.past = None;
         }

@@ -46,7 +46,12 @@ impl Container {
             seen = match event.action.as_deref().unwrap_or_default() {
                 "health_status: healthy" => vec![Observation::Healthy],
                 "health_status: unhealthy" => vec![Observation::Unhealthy],
-                "start" | "die" | "destroy" => look(&self.engine, &self.name).await?,
+                "die" => match look(&self.engine, &self.name).await? {
+                    // Removed as soon as it was killed: the event is all there is to read its end from.
+                    gone if gone.contains(&Observation::Destroyed) => vec![Observation::Exited(exit(&event))],
+                    seen => seen,
+                },
+                "start" | "destroy" => look(&self.engine, &self.name).await?,
                 _ => Vec::new(),
             };
         }
@@ -59,6 +64,12 @@ async fn look(engine: &Arc<Engine>, name: &str) -> Result<Vec<Observation>, Fail
         Err(Error::NoSuchContainer(_)) => Ok(vec![Observation::Destroyed]),
         Err(error) => Err(Failure::Temporary(error.to_string())),
     }
+}
+
+fn exit(event: &EventMessage) -> Exit {
+    let attributes = event.actor.as_ref().and_then(|a| a.attributes.as_ref());
+    let code = attributes.and_then(|a| a.get("exitCode")).and_then(|c| c.parse().ok()).unwrap_or_default();
+    Exit { code, ..Exit::default() }
 }
 
 fn observations(state: &ContainerState) -> Vec<Observation> {

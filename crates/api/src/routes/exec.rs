@@ -8,7 +8,7 @@ use axum::{Json as Answered, Router};
 use bollard_stubs::models::{ExecConfig, ExecStartConfig};
 use http::StatusCode;
 use serde_json::{Value, json};
-use shoal_engine::ExecStartOptions;
+use shoal_engine::{Error, ExecStartOptions};
 
 use super::io;
 use crate::body::{Json, OptionalJson};
@@ -36,7 +36,7 @@ async fn create(State(api): State<Api>, Path(id): Path<String>, Json(config): Js
 async fn start(State(api): State<Api>, Path(id): Path<String>, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
     let upgrade = wants_upgrade(&parts.headers);
-    let mut head = Request::from_parts(parts, Body::empty());
+    let head = Request::from_parts(parts, Body::empty());
     let mut described = Request::new(body);
     *described.headers_mut() = head.headers().clone();
     let OptionalJson(config) =
@@ -47,9 +47,12 @@ async fn start(State(api): State<Api>, Path(id): Path<String>, request: Request)
         api.engine.exec_start_detached(&id, options).await?;
         return Ok(StatusCode::OK.into_response());
     }
-    let attached = api.engine.exec_start(&id, options).await?;
-    *head.body_mut() = Body::empty();
-    Ok(io::carry(head, upgrade, attached))
+    match api.engine.exec_start(&id, options).await {
+        Ok(attached) => Ok(io::carry(head, upgrade, attached)),
+        // The client has the connection by then and looks at the exit code afterwards: it reads why, as output.
+        Err(error @ Error::Launch { .. }) if upgrade => Ok(io::say(head, error.to_string())),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn resize(State(api): State<Api>, Path(id): Path<String>, query: Query) -> Answer<StatusCode> {

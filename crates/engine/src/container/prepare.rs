@@ -81,7 +81,8 @@ impl Engine {
         });
     }
 
-    fn release_ground(&self, id: &str) {
+    /// Takes away all of a run but its network. Not there: nothing to do.
+    pub(crate) fn release_ground(&self, id: &str) {
         let run = self.layout.run(id);
         let shm = run.join("shm");
         if shm.exists()

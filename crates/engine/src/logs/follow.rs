@@ -85,13 +85,11 @@ impl Reader {
         loop {
             let (back, lines, more) = blocking(move || open.batch()).await?;
             open = back;
-            for line in lines {
-                if self.is_past(&line) {
-                    return Ok(None);
-                }
-                if self.wants(&line) && self.out.send(Ok(line)).await.is_err() {
-                    return Ok(None);
-                }
+            let past = lines.iter().position(|line| self.is_past(line));
+            let lines: Vec<_> = lines.into_iter().take(past.unwrap_or(usize::MAX)).filter(|line| self.wants(line)).collect();
+            let gone = !lines.is_empty() && self.out.send(Ok(lines)).await.is_err();
+            if gone || past.is_some() {
+                return Ok(None);
             }
             if !more {
                 return Ok(Some(open));

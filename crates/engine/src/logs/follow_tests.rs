@@ -20,7 +20,8 @@ struct Followed {
     _dir: tempfile::TempDir,
     path: PathBuf,
     seen: watch::Sender<Seen>,
-    lines: mpsc::Receiver<Result<LogLine>>,
+    lines: crate::logs::Batches,
+    ready: std::collections::VecDeque<LogLine>,
 }
 
 impl Followed {
@@ -33,11 +34,14 @@ impl Followed {
         let follow = options.follow.then(|| seen.subscribe());
         let reader = Reader { path: path.clone(), options: LogsOptions { stdout: true, ..options }, out };
         tokio::spawn(async move { reader.run(follow).await.unwrap() });
-        Self { _dir: dir, path, seen, lines }
+        Self { _dir: dir, path, seen, lines, ready: Default::default() }
     }
 
     async fn next(&mut self) -> Option<String> {
-        let line = self.lines.recv().await?.unwrap();
+        while self.ready.is_empty() {
+            self.ready.extend(self.lines.recv().await?.unwrap());
+        }
+        let line = self.ready.pop_front()?;
         Some(String::from_utf8(line.line.to_vec()).unwrap().trim_end().to_owned())
     }
 

@@ -8,7 +8,7 @@ mod tail;
 
 use std::sync::Arc;
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -17,14 +17,17 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::options::{LogLine, LogsOptions, StdStream};
 
-/// Lines that are read ahead of a slow client.
-const AHEAD: usize = 64;
+/// Batches of lines that are read ahead of a slow client.
+const AHEAD: usize = 4;
+
+/// Lines as they are read: many at a time, so that handing them on costs little.
+pub(crate) type Batches = mpsc::Receiver<Result<Vec<LogLine>>>;
 
 /// A log and how far a client wants it.
 pub(crate) struct Reader {
     path: std::path::PathBuf,
     options: LogsOptions,
-    out: mpsc::Sender<Result<LogLine>>,
+    out: mpsc::Sender<Result<Vec<LogLine>>>,
 }
 
 impl Engine {
@@ -38,14 +41,18 @@ impl Engine {
         if !options.stdout && !options.stderr {
             return Err(Error::invalid("Bad parameters: you must choose at least one stream"));
         }
-        self.read_log(&container, options).map(ReceiverStream::new)
+        let batches = ReceiverStream::new(self.read_log(&container, options)?);
+        Ok(batches.flat_map(|batch| match batch {
+            Ok(lines) => futures::stream::iter(lines).map(Ok).left_stream(),
+            Err(error) => futures::stream::iter([Err(error)]).right_stream(),
+        }))
     }
 
     pub(crate) fn read_log(
         self: &Arc<Self>,
         container: &Arc<Container>,
         options: LogsOptions,
-    ) -> Result<mpsc::Receiver<Result<LogLine>>> {
+    ) -> Result<Batches> {
         if !container.spec().log.json_file {
             return Err(Error::LogNotReadable);
         }

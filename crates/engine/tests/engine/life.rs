@@ -2,7 +2,7 @@
 
 use bollard_stubs::models::{ContainerCreateBody, ContainerStateStatusEnum as Status, HostConfig, RestartPolicy, RestartPolicyNameEnum};
 use futures::StreamExt;
-use shoal_engine::{ErrorKind, EventsOptions, ListOptions, RemoveOptions, StopOptions, WaitCondition};
+use shoal_engine::{AttachOptions, ErrorKind, EventsOptions, ListOptions, RemoveOptions, StopOptions, WaitCondition};
 
 use crate::support::{on_machine, read_all, shell, with_host};
 
@@ -33,6 +33,17 @@ fn an_attachment_made_before_the_start_misses_nothing() {
         assert!(input.write(b"typed\n").await.unwrap());
         input.finish().await.unwrap();
         assert_eq!(read_all(&mut attached).await, "first\ntyped\nlast\n");
+    });
+}
+
+#[test]
+fn an_attachment_can_begin_with_what_was_written_before() {
+    on_machine(|machine| async move {
+        machine.start("late", shell("echo early; sleep 1000")).await;
+        machine.wait_for_line("late", "early").await;
+        let options = AttachOptions { logs: true, stdout: true, ..AttachOptions::default() };
+        let mut attached = machine.engine.attach("late", options).await.unwrap();
+        assert_eq!(read_all(&mut attached).await, "early\n");
     });
 }
 

@@ -99,7 +99,7 @@ async fn run(raft: Raft, active: Announcer) {
 async fn lead(
     raft: &Raft,
     active: &watch::Sender<Option<Arc<Term>>>,
-    mut leads: watch::Receiver<Option<u64>>,
+    leads: watch::Receiver<Option<u64>>,
     term: Option<u64>,
 ) -> Option<String> {
     let dispatcher = Arc::new(Dispatcher::new(raft.clone()));
@@ -108,13 +108,69 @@ async fn lead(
     parts.spawn(core::run::<Scheduler>(raft.clone()));
     parts.spawn(dispatcher.clone().run());
     active.send_replace(Some(Arc::new(Term { dispatcher, broker: Arc::default() })));
-    tokio::select! {
+    last(parts, leads, term).await
+}
+
+/// Waits for the end of leadership (`None`) or of the first part (why); the other parts end with it.
+async fn last(
+    mut parts: JoinSet<String>,
+    mut leads: watch::Receiver<Option<u64>>,
+    term: Option<u64>,
+) -> Option<String> {
+    let reason = tokio::select! {
         part = parts.join_next() => match part {
             Some(Ok(reason)) => Some(reason),
             Some(Err(panic)) => Some(panic.to_string()),
             None => Some("no part was left".to_owned()),
         },
         _ = leads.wait_for(|now| *now != term) => None,
+    };
+    // Parts end by themselves when leadership does; that is not their fault.
+    let still_leads = *leads.borrow() == term;
+    parts.shutdown().await;
+    reason.filter(|_| still_leads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set() -> (JoinSet<String>, Arc<()>) {
+        let (mut parts, alive) = (JoinSet::new(), Arc::new(()));
+        for _ in 0..3 {
+            let alive = alive.clone();
+            parts.spawn(async move {
+                std::future::pending::<()>().await;
+                drop(alive);
+                String::new()
+            });
+        }
+        (parts, alive)
     }
-    .filter(|_| *leads.borrow() == term)
+
+    #[tokio::test]
+    async fn a_part_that_panics_or_ends_takes_the_others_with_it_and_says_why() {
+        for is_panic in [true, false] {
+            let (mut parts, alive) = set();
+            parts.spawn(async move {
+                if is_panic {
+                    std::panic::resume_unwind(Box::new("a defect"));
+                }
+                "it ended".to_owned()
+            });
+            let (_lead, leads) = watch::channel(Some(1));
+            let reason = last(parts, leads, Some(1)).await.unwrap();
+            assert!(reason.contains(if is_panic { "panicked" } else { "it ended" }), "{reason}");
+            assert_eq!(Arc::strong_count(&alive), 1, "no part is left");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_leadership_ends_all_parts_without_blame() {
+        let (parts, alive) = set();
+        let (lead, leads) = watch::channel(Some(1));
+        lead.send_replace(None);
+        assert_eq!(last(parts, leads, Some(1)).await, None);
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
 }

@@ -66,7 +66,56 @@ pub async fn sleep_until(at: Option<Timestamp>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use shoal_types::object::UpdateStatus;
+    use shoal_types::spec::{ClusterSpec, UpdateState};
+    use shoal_types::{Service, ServiceId};
+
     use super::*;
+    use crate::control::ServiceUpdate;
+    use crate::testing::{Fixture, service};
+
+    /// A step that marks the update of `id` as begun, decided on `seen`.
+    fn step(seen: &Snapshot, id: ServiceId) -> Vec<Change> {
+        let status = UpdateStatus {
+            state: UpdateState::Paused,
+            started_at: None,
+            completed_at: None,
+            message: "step".to_owned(),
+        };
+        let before = seen.service(id).unwrap().as_ref().clone();
+        vec![Change::Put(Object::Service(Arc::new(Service { update_status: Some(status), ..before })))]
+    }
+
+    #[tokio::test]
+    async fn a_step_does_not_undo_what_a_user_wrote_meanwhile() {
+        let f = Fixture::new(ClusterSpec::initial()).await;
+        let id = f.control.create_service(service("web", 0), None).await.unwrap();
+        let seen = f.control.snapshot();
+        let version = seen.service(id).unwrap().meta.version;
+        let update = ServiceUpdate { version, ..ServiceUpdate::default() };
+        let mut wanted = service("web", 0);
+        wanted.labels.insert("a".to_owned(), "b".to_owned());
+        f.control.update_service("web", wanted, update).await.unwrap();
+        apply(&f.raft, &seen, step(&seen, id)).await.unwrap();
+        let kept = f.control.get_service("web").unwrap();
+        assert_eq!((kept.spec.labels.len(), kept.update_status.clone()), (1, None));
+
+        let seen = f.control.snapshot();
+        apply(&f.raft, &seen, step(&seen, id)).await.unwrap();
+        assert_eq!(f.control.get_service("web").unwrap().update_status.as_ref().unwrap().message, "step");
+    }
+
+    #[tokio::test]
+    async fn a_step_brings_no_removed_service_back() {
+        let f = Fixture::new(ClusterSpec::initial()).await;
+        let id = f.control.create_service(service("web", 0), None).await.unwrap();
+        let seen = f.control.snapshot();
+        f.control.remove_service("web").await.unwrap();
+        apply(&f.raft, &seen, step(&seen, id)).await.unwrap();
+        assert!(f.control.get_service("web").is_err());
+    }
 
     #[tokio::test]
     async fn a_time_that_has_passed_is_now() {

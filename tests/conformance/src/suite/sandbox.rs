@@ -74,7 +74,7 @@ fn kernel_interfaces_are_masked_or_read_only(cx: &Cx<'_>) -> Result<()> {
     let line = "for f in /proc/kcore /proc/keys /proc/timer_list; do [ -e $f ] && echo $f $(head -c 1 $f | wc -c); done; \
         for d in /proc/acpi /proc/scsi /sys/firmware; do [ -e $d ] && echo $d $(ls $d | wc -l); done; \
         for f in /proc/sys/kernel/domainname /proc/sysrq-trigger /proc/irq/x /proc/bus/x /proc/fs/x /sys/x; do \
-        (echo 1 >$f) 2>/dev/null && echo wrote $f; done; mount -t tmpfs none /mnt 2>/dev/null && echo mounted; true";
+        (echo 1 >$f) 2>/dev/null && echo wrote $f; done; mount -t tmpfs none /tmp 2>/dev/null && echo mounted; true";
     let seen = cx.shell("c", line, json!({}))?;
     for line in seen.lines() {
         ensure!(line.ends_with(" 0"), "{line:?} in {seen}");
@@ -130,7 +130,7 @@ fn a_privileged_container_has_all_capabilities(cx: &Cx<'_>) -> Result<()> {
     let privileged = json!({"HostConfig": {"Privileged": true}});
     same!(status(cx, "c", privileged.clone(), "CapEff")?, most, "capabilities");
     same!(status(cx, "d", privileged.clone(), "Seccomp")?, "0", "seccomp mode");
-    cx.shell("mount", "mount -t tmpfs none /mnt && ls /dev/kmsg", privileged).map(drop)
+    cx.shell("mount", "mount -t tmpfs none /tmp && ls /dev/kmsg", privileged).map(drop)
 }
 
 fn no_new_privileges_is_set_on_demand(cx: &Cx<'_>) -> Result<()> {

@@ -107,14 +107,16 @@ fn limits_reach_the_container(cx: &Cx<'_>) -> Result<()> {
 fn the_stop_signal_and_grace_period_are_obeyed(cx: &Cx<'_>) -> Result<()> {
     let container = json!({"StopSignal": "SIGUSR1", "StopGracePeriod": 20_000_000_000_u64});
     let policy = json!({"Condition": "none"});
-    let line = "trap 'echo got it; exit 5' USR1; trap 'exit 6' TERM; while :; do sleep 0.1; done";
+    let line = "trap 'echo got it; exit 5' USR1; trap 'exit 6' TERM; touch /tmp/ready; while :; do sleep 0.1; done";
     let spec = json!({"TaskTemplate": {"ContainerSpec": container, "RestartPolicy": policy}, "UpdateConfig": {"Monitor": 1_000_000, "Parallelism": 1}});
     let signalled = cx.shell_service("signalled", line, spec)?;
     let stubborn =
         json!({"TaskTemplate": {"ContainerSpec": {"StopSignal": "SIGTERM", "StopGracePeriod": 1_000_000_000_u64}}});
-    let stubborn = cx.shell_service("stubborn", "trap '' TERM; while :; do sleep 0.1; done", stubborn)?;
+    let stubborn =
+        cx.shell_service("stubborn", "trap '' TERM; touch /tmp/ready; while :; do sleep 0.1; done", stubborn)?;
     for (service, code) in [(signalled, 5), (stubborn, 137)] {
         let task = cx.wait_running(&service, 1)?.remove(0);
+        cx.wait_ready(&task)?;
         cx.update(&service, json!({"TaskTemplate": {"ForceUpdate": 1}}))?;
         let stopped = cx.wait_task(&service, "the old task stops", |other| {
             other["ID"] == task["ID"] && other["Status"]["State"] == "shutdown"

@@ -111,6 +111,19 @@ impl Cx<'_> {
         })
     }
 
+    /// Waits until the program of a running task has made `/tmp/ready`: that it runs says nothing about how far it is.
+    ///
+    /// # Errors
+    /// It does not in time.
+    pub fn wait_ready(&self, task: &Value) -> Result<()> {
+        let container = text(&task["Status"]["ContainerStatus"]["ContainerID"]);
+        self.until("the task's program is ready", SOON, || {
+            let (code, _) = self.exec(&container, &["test", "-e", "/tmp/ready"], json!({}))?;
+            crate::same!(code, 0, "exit code of the question");
+            Ok(())
+        })
+    }
+
     /// Waits for a task of the service for which `wanted` holds.
     ///
     /// # Errors

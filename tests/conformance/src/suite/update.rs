@@ -193,17 +193,17 @@ fn item_049_scaling_leaves_no_update_status(cx: &Cx<'_>) -> Result<()> {
 }
 
 fn stop_first_never_runs_two_tasks_of_a_slot(cx: &Cx<'_>) -> Result<()> {
-    let lock =
-        "mkdir /v/lock || { echo >/v/two; exit 9; }; trap 'rmdir /v/lock; exit 0' TERM; while :; do sleep 0.1; done";
+    let line = "trap 'rmdir /v/lock; exit 0' TERM; mkdir /v/lock || { echo >/v/two; exit 9; }; touch /tmp/ready; while :; do sleep 0.1; done";
     let mount = json!([{"Type": "volume", "Source": cx.name("lock"), "Target": "/v"}]);
     let spec = json!({"TaskTemplate": {"ContainerSpec": {"StopSignal": "SIGTERM", "Mounts": mount}}});
-    let service = cx.shell_service("svc", lock, quick(spec))?;
-    let mut old = ids(&cx.wait_running(&service, 1)?);
+    let service = cx.shell_service("svc", line, quick(spec))?;
+    let mut task = cx.wait_running(&service, 1)?.remove(0);
     for force in 1..=3 {
+        cx.wait_ready(&task)?;
         cx.update(&service, json!({"TaskTemplate": {"ForceUpdate": force}}))?;
-        old = ids(&cx.wait_replaced(&service, 1, &old)?);
+        task = cx.wait_replaced(&service, 1, &ids(&[task]))?.remove(0);
     }
-    let task = cx.wait_running(&service, 1)?.remove(0);
+    cx.wait_ready(&task)?;
     let (code, _) =
         cx.exec(&text(&task["Status"]["ContainerStatus"]["ContainerID"]), &["test", "-e", "/v/two"], json!({}))?;
     same!(code, 1, "whether two ran at once");
