@@ -44,6 +44,7 @@ pub fn run() -> Result<()> {
                 ("the walkthrough", &["walkthrough"]),
                 ("the walkthrough with a daemon that is killed between any two steps", &["walkthrough", "--restart"]),
                 ("what outlives the daemon", &["survival"]),
+                ("the daemon as a program", &["daemon"]),
             ] {
                 let mut command = std::process::Command::new(&conformance);
                 command.args(arguments).args(["--shoal", &shoal]);

@@ -8,9 +8,7 @@ use bollard_stubs::models::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use shoal_types::spec::{
-    ContainerSpec, Labels, LogDriver, MountType, PublishMode, ResourceRequirements, TaskSpec,
-};
+use shoal_types::spec::{ContainerSpec, Labels, LogDriver, MountType, PublishMode, ResourceRequirements, TaskSpec};
 use shoal_types::{NodeId, Task, name};
 
 /// Why a task has no valid container. Docker's texts: they become the task's error.
@@ -146,11 +144,7 @@ fn check_mounts(spec: &ContainerSpec) -> Result<(), ContainerError> {
 /// The six system labels win over those of the spec. Service labels are not put on containers.
 fn labels(task: &Task, spec: &ContainerSpec, node: NodeId) -> HashMap<String, String> {
     let mut labels: Labels = spec.labels.clone();
-    for (key, value) in [
-        ("", String::new()),
-        (".id", task.id.to_string()),
-        (".name", name::task_name(task)),
-    ] {
+    for (key, value) in [("", String::new()), (".id", task.id.to_string()), (".name", name::task_name(task))] {
         labels.insert(format!("com.docker.swarm.task{key}"), value);
     }
     labels.insert("com.docker.swarm.node.id".into(), node.to_string());

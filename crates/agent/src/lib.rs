@@ -53,11 +53,7 @@ impl Agent {
     ///
     /// # Errors
     /// The record cannot be used.
-    pub fn start(
-        state_dir: &Path,
-        uplink: Arc<dyn Uplink>,
-        executor: Arc<dyn Executor>,
-    ) -> Result<Self, StartError> {
+    pub fn start(state_dir: &Path, uplink: Arc<dyn Uplink>, executor: Arc<dyn Executor>) -> Result<Self, StartError> {
         std::fs::create_dir_all(state_dir)
             .map_err(|source| StartError::Directory { path: state_dir.to_owned(), source })?;
         let worker = Worker::resume(executor, Record::open(&state_dir.join("tasks.redb"))?)?;

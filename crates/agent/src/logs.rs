@@ -27,9 +27,8 @@ pub async fn run(channel: Channel, worker: &Arc<Worker>) -> tonic::Status {
 }
 
 async fn serve(channel: Channel, worker: &Arc<Worker>) -> Result<(), tonic::Status> {
-    let mut client = LogBrokerClient::new(channel)
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE);
+    let mut client =
+        LogBrokerClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     let mut messages = client.listen_subscriptions(proto::ListenSubscriptionsRequest {}).await?.into_inner();
     let mut publishers = JoinSet::new();
     let mut open = BTreeMap::new();

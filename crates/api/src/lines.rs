@@ -62,7 +62,9 @@ pub fn time(query: &Query, name: &str) -> Answer<Option<Timestamp>> {
         // What clients send for "no limit".
         Some(time) if time == Timestamp::UNIX_EPOCH => Ok(None),
         Some(time) => Ok(Some(time)),
-        None => Err(ApiError::bad_request(format!("invalid value for \"{name}\": failed to parse value as time: {text}"))),
+        None => {
+            Err(ApiError::bad_request(format!("invalid value for \"{name}\": failed to parse value as time: {text}")))
+        }
     }
 }
 

@@ -11,12 +11,12 @@ use jiff::Timestamp;
 use shoal_network::LiveEndpoint;
 use shoal_runtime::{ConnectError, Connected, ExitRecord, ExitStatus, State, Supervisor, Target};
 
+use crate::container::Container;
 use crate::container::exit::{ended, span};
 use crate::container::restart::starts_with_the_daemon;
 use crate::container::spec::ContainerSpec;
 use crate::container::start::Starter;
 use crate::container::status::{Phase, Status};
-use crate::container::Container;
 use crate::engine::Engine;
 use crate::error::OpenError;
 use crate::layout::Layout;
@@ -153,7 +153,12 @@ impl Engine {
         }
     }
 
-    fn adopt_alive(self: &Arc<Self>, container: &Arc<Container>, supervisor: Supervisor, state: &shoal_runtime::Status) {
+    fn adopt_alive(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        supervisor: Supervisor,
+        state: &shoal_runtime::Status,
+    ) {
         container.set_status(|data| {
             data.supervisor = Some(supervisor.clone());
             let status = &mut data.status;

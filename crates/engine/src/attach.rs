@@ -196,7 +196,11 @@ impl Engine {
             detached: detached.clone(),
             on_detach: Some(Detach { engine: self.clone(), container: container.clone(), exec: Some(exec.id.clone()) }),
         });
-        Ok(Attached { tty, output: AttachOutput { past: None, source: Source::Live(reader), detached, exec: Some(exec.clone()) }, input })
+        Ok(Attached {
+            tty,
+            output: AttachOutput { past: None, source: Source::Live(reader), detached, exec: Some(exec.clone()) },
+            input,
+        })
     }
 }
 
@@ -206,7 +210,9 @@ async fn attach_now_or_later(
 ) -> Result<(Source<AttachReader>, Source<AttachWriter>)> {
     let supervisor = {
         let mut data = container.data();
-        let refuse = |state: &str, advice: &str| Err(Error::Conflict(format!("container {} is {state}, {advice}", container.id)));
+        let refuse = |state: &str, advice: &str| {
+            Err(Error::Conflict(format!("container {} is {state}, {advice}", container.id)))
+        };
         match data.status.phase {
             Phase::Paused => return refuse("paused", "unpause the container before attach"),
             Phase::Restarting => return refuse("restarting", "wait until the container is running"),

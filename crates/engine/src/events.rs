@@ -17,8 +17,20 @@ const KEPT: usize = 256;
 const BUFFER: usize = 4096;
 
 const FILTER_NAMES: &[&str] = &[
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service",
-    "type", "volume",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
 ];
 
 /// The events of this node and, where it hands them in, of its cluster.
@@ -114,7 +126,10 @@ impl crate::Engine {
 }
 
 /// The next event; `None` once `until` has come or the engine has gone.
-async fn next_before(receiver: &mut broadcast::Receiver<EventMessage>, until: Option<Timestamp>) -> Option<EventMessage> {
+async fn next_before(
+    receiver: &mut broadcast::Receiver<EventMessage>,
+    until: Option<Timestamp>,
+) -> Option<EventMessage> {
     loop {
         let received = match until {
             None => receiver.recv().await,

@@ -150,7 +150,8 @@ impl Engine {
             State::Ended(code) => (false, Some(code.into()), 0),
         };
         let config = &exec.config;
-        let (entrypoint, arguments) = exec.command().split_first().map(|(a, b)| (a.clone(), b.to_vec())).unwrap_or_default();
+        let (entrypoint, arguments) =
+            exec.command().split_first().map(|(a, b)| (a.clone(), b.to_vec())).unwrap_or_default();
         Ok(ExecInspectResponse {
             can_remove: Some(false),
             detach_keys: Some(String::new()),
@@ -361,9 +362,7 @@ fn check_running(container: &Container, phase: Phase) -> Result<()> {
     let id = &container.id;
     match phase {
         Phase::Running => Ok(()),
-        Phase::Paused => {
-            Err(Error::Conflict(format!("container {id} is paused, unpause the container before exec")))
-        }
+        Phase::Paused => Err(Error::Conflict(format!("container {id} is paused, unpause the container before exec"))),
         Phase::Restarting => {
             Err(Error::Conflict(format!("container {id} is restarting, wait until the container is running")))
         }

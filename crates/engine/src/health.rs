@@ -215,8 +215,12 @@ mod tests {
 
     #[test]
     fn failures_in_the_start_period_do_not_count() {
-        let config =
-            HealthConfig { retries: Some(1), start_period: Some(10 * SECOND), start_interval: Some(SECOND), ..Default::default() };
+        let config = HealthConfig {
+            retries: Some(1),
+            start_period: Some(10 * SECOND),
+            start_interval: Some(SECOND),
+            ..Default::default()
+        };
         let plan = plan(config);
         let mut state = HealthState::default();
         assert_eq!(plan.pause(&state, at(0), at(1)), Duration::from_secs(1));
@@ -226,6 +230,10 @@ mod tests {
         assert_eq!(plan.take(&mut state, probe(10, 1), at(0)), Some(Status::Unhealthy));
         let mut early = HealthState::default();
         assert_eq!(plan.take(&mut early, probe(1, 0), at(0)), Some(Status::Healthy));
-        assert_eq!(plan.take(&mut early, probe(2, 1), at(0)), Some(Status::Unhealthy), "once healthy, the period is over");
+        assert_eq!(
+            plan.take(&mut early, probe(2, 1), at(0)),
+            Some(Status::Unhealthy),
+            "once healthy, the period is over"
+        );
     }
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bollard_stubs::models::{
-    ContainerPruneResponse, FirewallInfo, PluginsInfo, RegistryServiceConfig, Runtime, SystemInfo, SystemInfoCgroupDriverEnum,
-    SystemInfoCgroupVersionEnum, SystemInfoIsolationEnum, SystemVersion, SystemVersionComponents, SystemVersionPlatform,
+    ContainerPruneResponse, FirewallInfo, PluginsInfo, RegistryServiceConfig, Runtime, SystemInfo,
+    SystemInfoCgroupDriverEnum, SystemInfoCgroupVersionEnum, SystemInfoIsolationEnum, SystemVersion,
+    SystemVersionComponents, SystemVersionPlatform,
 };
 use serde_json::{Value, json};
 
@@ -60,7 +61,10 @@ impl Engine {
             labels: Some(self.config.labels.clone()),
             experimental_build: Some(false),
             server_version: Some(VERSION.to_owned()),
-            runtimes: Some(HashMap::from([(RUNTIME.to_owned(), Runtime { path: Some(RUNTIME.to_owned()), ..Runtime::default() })])),
+            runtimes: Some(HashMap::from([(
+                RUNTIME.to_owned(),
+                Runtime { path: Some(RUNTIME.to_owned()), ..Runtime::default() },
+            )])),
             default_runtime: Some(RUNTIME.to_owned()),
             // containers run on while the daemon does not
             live_restore_enabled: Some(true),
@@ -147,7 +151,8 @@ impl Engine {
             (limits.cpuset, "WARNING: No cpuset support"),
             (limits.pids, "WARNING: No pids limit support"),
         ];
-        let mut all: Vec<String> = missing.iter().filter(|(there, _)| !there).map(|(_, text)| (*text).to_owned()).collect();
+        let mut all: Vec<String> =
+            missing.iter().filter(|(there, _)| !there).map(|(_, text)| (*text).to_owned()).collect();
         all.extend(self.network.warnings());
         all
     }

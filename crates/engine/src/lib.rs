@@ -45,9 +45,9 @@ pub use config::{BridgeConfig, EngineConfig};
 pub use container::Wait;
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, OpenError, RecordError, Result};
-pub use names::random_name;
 pub use images::{FetchError, FetchMessage};
+pub use names::random_name;
 pub use options::{
-    AttachOptions, ContainerCounts, Created, EventsOptions, ExecStartOptions, Filters, ImageListOptions, ListOptions, LogLine,
-    LogsOptions, RemoveOptions, StdStream, StopOptions, WaitCondition,
+    AttachOptions, ContainerCounts, Created, EventsOptions, ExecStartOptions, Filters, ImageListOptions, ListOptions,
+    LogLine, LogsOptions, RemoveOptions, StdStream, StopOptions, WaitCondition,
 };

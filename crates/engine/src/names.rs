@@ -6,18 +6,18 @@ use rand::seq::IndexedRandom;
 use crate::error::{Error, Result};
 
 const MOODS: &[&str] = &[
-    "agile", "amber", "brave", "bright", "brisk", "calm", "candid", "clever", "cosy", "crisp", "daring", "deft", "eager",
-    "earnest", "fair", "fearless", "fleet", "fond", "frank", "fresh", "gentle", "glad", "golden", "graceful", "hardy",
-    "hearty", "honest", "jolly", "keen", "kind", "lively", "lucid", "lucky", "merry", "mild", "neat", "nimble", "noble",
-    "patient", "plucky", "polite", "proud", "quick", "quiet", "rapid", "ready", "robust", "silver", "sincere", "steady",
-    "sunny", "swift", "tidy", "trusty", "upbeat", "vivid", "warm", "wise", "witty", "zesty",
+    "agile", "amber", "brave", "bright", "brisk", "calm", "candid", "clever", "cosy", "crisp", "daring", "deft",
+    "eager", "earnest", "fair", "fearless", "fleet", "fond", "frank", "fresh", "gentle", "glad", "golden", "graceful",
+    "hardy", "hearty", "honest", "jolly", "keen", "kind", "lively", "lucid", "lucky", "merry", "mild", "neat",
+    "nimble", "noble", "patient", "plucky", "polite", "proud", "quick", "quiet", "rapid", "ready", "robust", "silver",
+    "sincere", "steady", "sunny", "swift", "tidy", "trusty", "upbeat", "vivid", "warm", "wise", "witty", "zesty",
 ];
 const FISHES: &[&str] = &[
     "anchovy", "barbel", "bass", "bleak", "bream", "brill", "burbot", "carp", "catfish", "char", "chub", "cod", "dab",
-    "dace", "dory", "eel", "flounder", "garfish", "goby", "grayling", "gudgeon", "gurnard", "haddock", "hake", "halibut",
-    "herring", "ide", "lamprey", "ling", "loach", "mackerel", "minnow", "mullet", "orfe", "perch", "pike", "pilchard",
-    "plaice", "pollack", "ray", "roach", "rudd", "ruffe", "salmon", "sardine", "saithe", "shad", "skate", "smelt",
-    "sole", "sprat", "sturgeon", "tench", "trout", "tuna", "turbot", "vendace", "whiting", "wrasse", "zander",
+    "dace", "dory", "eel", "flounder", "garfish", "goby", "grayling", "gudgeon", "gurnard", "haddock", "hake",
+    "halibut", "herring", "ide", "lamprey", "ling", "loach", "mackerel", "minnow", "mullet", "orfe", "perch", "pike",
+    "pilchard", "plaice", "pollack", "ray", "roach", "rudd", "ruffe", "salmon", "sardine", "saithe", "shad", "skate",
+    "smelt", "sole", "sprat", "sturgeon", "tench", "trout", "tuna", "turbot", "vendace", "whiting", "wrasse", "zander",
 ];
 
 /// A new id of a container, exec or volume: 64 hexadecimal digits.

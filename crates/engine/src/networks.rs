@@ -19,7 +19,8 @@ impl Engine {
         check_filters(filters, &["dangling", "driver", "id", "label", "name", "scope", "type"])?;
         let dangling = flag(filters, "dangling")?;
         let passes = |network: &NetworkInfo| {
-            let any = |name: &str, test: &dyn Fn(&str) -> bool| filters.get(name).is_none_or(|v| v.iter().any(|v| test(v)));
+            let any =
+                |name: &str, test: &dyn Fn(&str) -> bool| filters.get(name).is_none_or(|v| v.iter().any(|v| test(v)));
             any("id", &|v| network.id.starts_with(v))
                 && any("name", &|v| network.name.contains(v))
                 && any("driver", &|v| network.driver == v)
@@ -66,7 +67,8 @@ fn body(network: NetworkInfo) -> NetworkInspect {
     });
     let pools = network.ipam.config.map(|pools| {
         let pools = pools.into_iter();
-        let pools = pools.map(|p| IpamConfig { subnet: Some(p.subnet), gateway: Some(p.gateway), ..IpamConfig::default() });
+        let pools =
+            pools.map(|p| IpamConfig { subnet: Some(p.subnet), gateway: Some(p.gateway), ..IpamConfig::default() });
         pools.collect()
     });
     NetworkInspect {

@@ -13,6 +13,7 @@ const USAGE: &str = "\
 usage: conformance [--list] [--jobs N] [--reference | --shoal BINARY] [FILTER...]
        conformance walkthrough [--reference | --shoal BINARY [--restart]]
        conformance survival --shoal BINARY
+       conformance daemon --shoal BINARY
 
 Runs every test whose name contains one of the FILTERs (all without) against the engine at DOCKER_HOST,
 or against one that is started for this run in a network namespace of its own:
@@ -22,7 +23,8 @@ or against one that is started for this run in a network namespace of its own:
   --list           names the tests and ends
 walkthrough: a service's life from `swarm init` to `service rm`, typed with the docker client;
   --restart        the daemon is killed with SIGKILL and started again between any two steps
-survival: what must outlive the daemon's death and upgrade";
+survival: what must outlive the daemon's death and upgrade
+daemon: what it refuses to start with, where it listens, and a full disk";
 
 /// What the command line asks for.
 #[derive(Debug, Default)]
@@ -37,6 +39,7 @@ struct Asked {
 fn main() -> ExitCode {
     let outcome = parse(std::env::args().skip(1)).and_then(|asked| match asked.words.first().map(String::as_str) {
         Some("walkthrough") => e2e::walkthrough::run(asked.engine, asked.restart),
+        Some("daemon") => e2e::daemon::run(asked.engine),
         Some("survival") => e2e::survival::run(asked.engine),
         _ => conform(&asked),
     });

@@ -190,7 +190,8 @@ impl Executor for EngineExecutor {
 
 /// A service makes no directories on its nodes: a bind whose source is not there fails.
 fn check_binds(spec: &ContainerSpec) -> Result<(), Failure> {
-    let missing = |m: &&shoal_types::spec::Mount| m.r#type == MountType::Bind && !std::path::Path::new(&m.source).exists();
+    let missing =
+        |m: &&shoal_types::spec::Mount| m.r#type == MountType::Bind && !std::path::Path::new(&m.source).exists();
     match spec.mounts.iter().find(missing) {
         Some(mount) => Err(failure(format!("invalid bind mount source, source path not found: {}", mount.source))),
         None => Ok(()),

@@ -48,9 +48,8 @@ pub fn body(shown: Shown<'_>, tokens: bool) -> Value {
         default_addr_pool: if pools.is_empty() { vec!["10.0.0.0/8"] } else { pools },
         subnet_size: if cluster.subnet_size == 0 { 24 } else { cluster.subnet_size },
         data_path_port: if cluster.data_path_port == 0 { 4789 } else { cluster.data_path_port },
-        join_tokens: tokens.then(
-            || json!({ "Worker": cluster.root_ca.worker_token, "Manager": cluster.root_ca.manager_token }),
-        ),
+        join_tokens: tokens
+            .then(|| json!({ "Worker": cluster.root_ca.worker_token, "Manager": cluster.root_ca.manager_token })),
     };
     serde_json::to_value(body).expect("plain values always serialise")
 }

@@ -85,9 +85,7 @@ pub fn body(service: &Service, defaults: bool, status: Option<ServiceStatusBody>
 fn endpoint(spec: &ServiceSpec) -> EndpointBody {
     match &spec.endpoint_spec {
         None => EndpointBody { spec: EndpointSpecBody::Absent {}, ports: Vec::new() },
-        Some(given) => {
-            EndpointBody { ports: given.ports.clone(), spec: EndpointSpecBody::Given(given.clone()) }
-        }
+        Some(given) => EndpointBody { ports: given.ports.clone(), spec: EndpointSpecBody::Given(given.clone()) },
     }
 }
 

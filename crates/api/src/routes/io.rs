@@ -32,10 +32,13 @@ pub(super) async fn logs(State(api): State<Api>, Path(id): Path<String>, query: 
     let tty = api.engine.inspect(&id, false).await?.config.and_then(|c| c.tty).unwrap_or_default();
     let style = Style { timestamps: query.flag("timestamps"), details: query.flag("details"), tty };
     let lines = api.engine.logs(&id, options).await?;
-    Ok(streamed(content_type(tty), lines.map(move |line| match line {
-        Ok(line) => style.line(channel(line.stream), line.time, &line.attrs, &line.line),
-        Err(error) => style.error(&error.to_string()),
-    })))
+    Ok(streamed(
+        content_type(tty),
+        lines.map(move |line| match line {
+            Ok(line) => style.line(channel(line.stream), line.time, &line.attrs, &line.line),
+            Err(error) => style.error(&error.to_string()),
+        }),
+    ))
 }
 
 /// `POST /containers/{id}/attach`

@@ -51,9 +51,7 @@ fn version_of(query: &Query, kind: &str) -> Answer<u64> {
         } else {
             "invalid syntax"
         };
-        ApiError::bad_request(format!(
-            "invalid {kind} version '{text}': strconv.ParseUint: parsing {text:?}: {reason}"
-        ))
+        ApiError::bad_request(format!("invalid {kind} version '{text}': strconv.ParseUint: parsing {text:?}: {reason}"))
     })
 }
 

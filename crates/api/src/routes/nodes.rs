@@ -46,7 +46,12 @@ async fn remove(State(api): State<Api>, Path(id): Path<String>, query: Query) ->
 }
 
 /// Role and availability must be said: leaving one out must not demote or activate a node.
-async fn update(State(api): State<Api>, Path(id): Path<String>, query: Query, Json(given): Json<Value>) -> Answer<StatusCode> {
+async fn update(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    query: Query,
+    Json(given): Json<Value>,
+) -> Answer<StatusCode> {
     let control = api.node.control()?;
     let version = version_of(&query, "node")?;
     for (field, known) in [("Role", &["worker", "manager"][..]), ("Availability", &["active", "pause", "drain"])] {

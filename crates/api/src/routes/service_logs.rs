@@ -62,11 +62,9 @@ fn answer(control: Control, query: &Query, spec: &TaskSpec, lines: LogStream) ->
 fn written(control: &Control, style: Style, line: LogLine) -> Bytes {
     let channel = if line.stderr { Channel::Stderr } else { Channel::Stdout };
     let mut attrs: BTreeMap<String, String> = line.attrs;
-    for (kind, id) in [
-        ("node", node_of(control, line.task)),
-        ("service", line.service.to_string()),
-        ("task", line.task.to_string()),
-    ] {
+    for (kind, id) in
+        [("node", node_of(control, line.task)), ("service", line.service.to_string()), ("task", line.task.to_string())]
+    {
         attrs.insert(format!("com.docker.swarm.{kind}.id"), id);
     }
     style.line(channel, line.time, &attrs, &line.data)

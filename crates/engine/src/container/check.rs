@@ -191,8 +191,14 @@ fn check_namespaces(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
 /// Only what belongs to a namespace of the container's own can be set for it alone.
 fn check_sysctl(key: &str, host_network: bool, host_ipc: bool) -> Result<()> {
     const IPC: &[&str] = &[
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-        "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
     ];
     let dotted = key.replace('/', ".");
     if dotted.starts_with("net.") {
@@ -236,9 +242,7 @@ pub(crate) fn check_resources(host: &HostConfig, node: &Host) -> Result<()> {
     refuse(weight != 0 && !(10..=1000).contains(&weight), "Range of blkio weight is from 10 to 1000")?;
     let score = host.oom_score_adj.unwrap_or_default();
     if !(-1000..=1000).contains(&score) {
-        return Err(Error::invalid(format!(
-            "Invalid value {score}, range for oom score adj is [-1000, 1000]"
-        )));
+        return Err(Error::invalid(format!("Invalid value {score}, range for oom score adj is [-1000, 1000]")));
     }
     refuse(host.shm_size.unwrap_or_default() < 0, "SHM size can not be less than 0")?;
     check_ulimits(host)
@@ -326,35 +330,51 @@ pub(crate) fn drop_impossible(host: &mut HostConfig, node: &Host) -> Vec<String>
     let limits = node.limits;
     let set = |value: Option<i64>| value.unwrap_or_default() > 0;
     drop_if(
-        !limits.memory, set(host.memory), &mut || (host.memory, host.memory_swap) = (None, None),
+        !limits.memory,
+        set(host.memory),
+        &mut || (host.memory, host.memory_swap) = (None, None),
         "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.",
     );
     drop_if(
-        !limits.memory, set(host.memory_reservation), &mut || host.memory_reservation = None,
+        !limits.memory,
+        set(host.memory_reservation),
+        &mut || host.memory_reservation = None,
         "Your kernel does not support memory soft limit capabilities or the cgroup is not mounted. Limitation discarded.",
     );
     drop_if(
-        !limits.swap, set(host.memory) && host.memory_swap.unwrap_or_default() != -1, &mut || host.memory_swap = Some(-1),
+        !limits.swap,
+        set(host.memory) && host.memory_swap.unwrap_or_default() != -1,
+        &mut || host.memory_swap = Some(-1),
         "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.",
     );
     drop_if(
-        !limits.swappiness, host.memory_swappiness.unwrap_or(-1) != -1, &mut || host.memory_swappiness = None,
+        !limits.swappiness,
+        host.memory_swappiness.unwrap_or(-1) != -1,
+        &mut || host.memory_swappiness = None,
         "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.",
     );
     drop_if(
-        !limits.oom_kill_disable, host.oom_kill_disable == Some(true), &mut || host.oom_kill_disable = None,
+        !limits.oom_kill_disable,
+        host.oom_kill_disable == Some(true),
+        &mut || host.oom_kill_disable = None,
         "Your kernel does not support OomKillDisable. OomKillDisable discarded.",
     );
     drop_if(
-        !limits.pids, set(host.pids_limit), &mut || host.pids_limit = None,
+        !limits.pids,
+        set(host.pids_limit),
+        &mut || host.pids_limit = None,
         "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.",
     );
     drop_if(
-        !limits.cpu_shares, set(host.cpu_shares), &mut || host.cpu_shares = None,
+        !limits.cpu_shares,
+        set(host.cpu_shares),
+        &mut || host.cpu_shares = None,
         "Your kernel does not support CPU shares or the cgroup is not mounted. Shares discarded.",
     );
     drop_if(
-        !limits.blkio_weight, host.blkio_weight.unwrap_or_default() > 0, &mut || host.blkio_weight = None,
+        !limits.blkio_weight,
+        host.blkio_weight.unwrap_or_default() > 0,
+        &mut || host.blkio_weight = None,
         "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.",
     );
     warnings

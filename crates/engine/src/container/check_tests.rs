@@ -92,7 +92,10 @@ fn configurations_are_checked_in_dockers_words() {
         ),
         (ContainerConfig { stop_signal: Some("SIGX".into()), ..Default::default() }, "invalid signal: SIGX"),
         (ContainerConfig { env: Some(vec!["=x".into()]), ..Default::default() }, "invalid environment variable: =x"),
-        (ContainerConfig { hostname: Some("a b".into()), ..Default::default() }, "invalid hostname format for container: a b"),
+        (
+            ContainerConfig { hostname: Some("a b".into()), ..Default::default() },
+            "invalid hostname format for container: a b",
+        ),
         (
             ContainerConfig {
                 healthcheck: Some(HealthConfig { interval: Some(5), ..Default::default() }),

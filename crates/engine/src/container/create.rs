@@ -224,7 +224,8 @@ impl Engine {
             let maximum_retry_count = host.restart_policy.as_ref().and_then(|p| p.maximum_retry_count).or(Some(0));
             host.restart_policy = Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count });
         }
-        host.log_config = Some(log_options::effective(host.log_config.take(), &self.config.log_driver, &self.config.log_opts));
+        host.log_config =
+            Some(log_options::effective(host.log_config.take(), &self.config.log_driver, &self.config.log_opts));
         Ok(())
     }
 
@@ -271,7 +272,8 @@ impl Engine {
             if mount.volume.is_empty() {
                 mount.volume = names::new_id(&mut rand::rng());
             }
-            let labels = labels.iter().find(|(at, _)| *at == mount.destination).map(|(_, l)| l.clone()).unwrap_or_default();
+            let labels =
+                labels.iter().find(|(at, _)| *at == mount.destination).map(|(_, l)| l.clone()).unwrap_or_default();
             match self.volumes.ensure(&mount.volume, labels, mount.anonymous).await {
                 Ok((path, new)) => {
                     mount.source = path.to_string_lossy().into_owned();

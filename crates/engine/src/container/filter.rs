@@ -13,8 +13,21 @@ use crate::error::{Error, Result};
 use crate::options::Filters;
 
 const NAMES: &[&str] = &[
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish",
-    "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 const STATES: &[&str] = &["created", "restarting", "running", "removing", "paused", "exited", "dead"];
 const HEALTHS: &[&str] = &["none", "starting", "healthy", "unhealthy"];
@@ -46,7 +59,8 @@ impl Filter {
         known("health", HEALTHS)?;
         known("is-task", &["true", "false", "1", "0"])?;
         let exited = values("exited").iter().map(|v| v.parse::<i32>());
-        let exited = exited.collect::<Result<_, _>>().map_err(|e| Error::invalid(format!("invalid filter 'exited': {e}")))?;
+        let exited =
+            exited.collect::<Result<_, _>>().map_err(|e| Error::invalid(format!("invalid filter 'exited': {e}")))?;
         for port in values("publish").iter().chain(values("expose")) {
             port_range(port)?;
         }
@@ -56,7 +70,8 @@ impl Filter {
             Ok(rows.iter().find(|row| row.container.id == wanted.id).map(|row| row.spec.created))
         };
         let names = values("name").iter().map(|v| regex::Regex::new(v));
-        let names = names.collect::<Result<_, _>>().map_err(|e| Error::invalid(format!("invalid filter 'name': {e}")))?;
+        let names =
+            names.collect::<Result<_, _>>().map_err(|e| Error::invalid(format!("invalid filter 'name': {e}")))?;
         Ok(Self {
             exited,
             before: created("before")?,
@@ -77,7 +92,9 @@ impl Filter {
         let (spec, status) = (&row.spec, &row.status);
         self.all.iter().all(|(name, values)| match name.as_str() {
             "id" => values.iter().any(|v| spec.id.starts_with(v.as_str())),
-            "name" => self.names.iter().any(|name| name.is_match(&spec.name) || name.is_match(&format!("/{}", spec.name))),
+            "name" => {
+                self.names.iter().any(|name| name.is_match(&spec.name) || name.is_match(&format!("/{}", spec.name)))
+            }
             "label" => values.iter().all(|v| matches_label(spec.config.labels.as_ref(), v)),
             "status" => values.iter().any(|v| *v == status.phase.status().to_string()),
             "exited" => {
@@ -89,7 +106,8 @@ impl Filter {
                 values.contains(&health)
             }
             "is-task" => {
-                let task = spec.label("com.docker.swarm.task").is_some() || spec.label("com.docker.swarm.task.id").is_some();
+                let task =
+                    spec.label("com.docker.swarm.task").is_some() || spec.label("com.docker.swarm.task.id").is_some();
                 values.iter().any(|v| matches!(v.as_str(), "true" | "1") == task)
             }
             "isolation" => values.iter().any(|v| v == "default" || v.is_empty()),
@@ -97,7 +115,9 @@ impl Filter {
             "since" => self.since.is_none_or(|time| spec.created > time),
             "ancestor" => self.has_ancestor(engine, &spec.image_id),
             "network" => values.iter().any(|v| in_network(engine, &spec.network, v)),
-            "volume" => values.iter().any(|v| spec.mounts.iter().any(|m| m.volume == *v || m.destination == *v || m.source == *v)),
+            "volume" => values
+                .iter()
+                .any(|v| spec.mounts.iter().any(|m| m.volume == *v || m.destination == *v || m.source == *v)),
             "publish" => values.iter().any(|v| {
                 port_range(v).is_ok_and(|wanted| {
                     let mut bound = published(status.endpoint.as_ref()).iter();

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bollard_stubs::models::{
-    ContainerInspectResponse, ContainerState, DriverData, EndpointIpamConfig, EndpointSettings, MountPoint, NetworkSettings,
-    PortBinding, PortMap,
+    ContainerInspectResponse, ContainerState, DriverData, EndpointIpamConfig, EndpointSettings, MountPoint,
+    NetworkSettings, PortBinding, PortMap,
 };
 use jiff::Timestamp;
 use shoal_network::{Endpoint, NetworkMode};
 
+use super::Container;
 use super::spec::{ContainerSpec, MountKind, MountSpec, NetworkSpec, published};
 use super::status::{Phase, Status};
-use super::Container;
 use crate::engine::{Engine, blocking};
 use crate::error::Result;
 
@@ -45,7 +45,11 @@ impl Engine {
             resolv_conf_path: path("resolv.conf"),
             hostname_path: path("hostname"),
             hosts_path: path("hosts"),
-            log_path: Some(if spec.log.json_file { self.layout.log(&spec.id).to_string_lossy().into_owned() } else { String::new() }),
+            log_path: Some(if spec.log.json_file {
+                self.layout.log(&spec.id).to_string_lossy().into_owned()
+            } else {
+                String::new()
+            }),
             name: Some(format!("/{}", spec.name)),
             restart_count: Some(status.restart_count.into()),
             driver: Some("overlay2".to_owned()),
@@ -58,7 +62,9 @@ impl Engine {
             graph_driver: Some(DriverData { name: "overlay2".to_owned(), data: HashMap::new() }),
             size_rw: sizes.map(|(own, _)| own),
             size_root_fs: sizes.map(|(_, all)| all),
-            mounts: Some(spec.mounts.iter().filter(|m| m.kind != MountKind::Tmpfs || m.from_list).map(mount_point).collect()),
+            mounts: Some(
+                spec.mounts.iter().filter(|m| m.kind != MountKind::Tmpfs || m.from_list).map(mount_point).collect(),
+            ),
             config: Some(spec.config.clone()),
             network_settings: Some(self.network_settings(&spec, &status)),
             ..ContainerInspectResponse::default()
@@ -138,7 +144,8 @@ fn port_map(spec: &ContainerSpec, endpoint: Option<&Endpoint>) -> PortMap {
         _ => PortMap::new(),
     };
     for port in published(endpoint) {
-        let binding = PortBinding { host_ip: Some(port.host_ip.to_string()), host_port: Some(port.host_port.to_string()) };
+        let binding =
+            PortBinding { host_ip: Some(port.host_ip.to_string()), host_port: Some(port.host_port.to_string()) };
         let key = format!("{}/{}", port.container_port, port.protocol);
         map.entry(key).or_default().get_or_insert_default().push(binding);
     }

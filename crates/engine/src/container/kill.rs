@@ -54,5 +54,10 @@ impl Engine {
 /// What stops a container politely.
 pub(super) fn stop_signal(container: &Container) -> i32 {
     let spec = container.spec();
-    spec.config.stop_signal.as_deref().filter(|s| !s.is_empty()).and_then(|s| signal::parse(s).ok()).unwrap_or(signal::TERM)
+    spec.config
+        .stop_signal
+        .as_deref()
+        .filter(|s| !s.is_empty())
+        .and_then(|s| signal::parse(s).ok())
+        .unwrap_or(signal::TERM)
 }

@@ -8,7 +8,8 @@ use super::spec::{ContainerSpec, LogSpec};
 use crate::error::{Error, Result};
 use crate::names::short;
 
-const OPTIONS: &[&str] = &["max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode"];
+const OPTIONS: &[&str] =
+    &["max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode"];
 
 /// Which driver a container gets: its own words, else the node's defaults.
 pub(crate) fn effective(

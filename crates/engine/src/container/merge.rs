@@ -173,7 +173,11 @@ mod tests {
         }
     }
 
-    fn command(entrypoint: Option<&[&str]>, cmd: Option<&[&str]>, image: &image::ContainerConfig) -> Result<Vec<String>> {
+    fn command(
+        entrypoint: Option<&[&str]>,
+        cmd: Option<&[&str]>,
+        image: &image::ContainerConfig,
+    ) -> Result<Vec<String>> {
         let mut config =
             ContainerConfig { entrypoint: entrypoint.map(own), cmd: cmd.map(own), ..ContainerConfig::default() };
         merge(&mut config, image).map(|(path, args)| [vec![path], args].concat())

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use bollard_stubs::models::{ContainerConfig, HostConfig, Mount, MountBindOptionsPropagationEnum as Propagation, MountType};
+use bollard_stubs::models::{
+    ContainerConfig, HostConfig, Mount, MountBindOptionsPropagationEnum as Propagation, MountType,
+};
 
 use super::spec::{MountKind, MountSpec};
 use crate::error::{Error, Result};
@@ -11,7 +13,11 @@ use crate::names::check_volume_name;
 
 /// All mounts of a request in the order of their destinations, so that one below another comes after it. `inherited` are
 /// those of `--volumes-from`; what the request itself says comes before them.
-pub(crate) fn collect(config: &ContainerConfig, host: &HostConfig, inherited: Vec<MountSpec>) -> Result<Vec<MountSpec>> {
+pub(crate) fn collect(
+    config: &ContainerConfig,
+    host: &HostConfig,
+    inherited: Vec<MountSpec>,
+) -> Result<Vec<MountSpec>> {
     let mut all: BTreeMap<String, MountSpec> = BTreeMap::new();
     for mount in inherited {
         all.insert(mount.destination.clone(), mount);
@@ -86,7 +92,9 @@ fn parse_bind(text: &str) -> Result<MountSpec> {
     if destination.is_empty() || (source.is_empty() && parts.len() > 2) {
         return Err(invalid());
     }
-    let what = || format!("invalid volume specification: '{text}': invalid mount config for type \"{}\"", kind_of(source).word());
+    let what = || {
+        format!("invalid volume specification: '{text}': invalid mount config for type \"{}\"", kind_of(source).word())
+    };
     let mut mount = MountSpec {
         kind: kind_of(source),
         destination: clean_destination(destination, || format!("invalid volume specification: '{text}'"))?,
@@ -206,7 +214,9 @@ fn parse_bind_mount(mount: &Mount, source: &str, base: MountSpec) -> Result<Moun
         Some(word) => word.to_string(),
     };
     let on = |flag: Option<bool>| flag.unwrap_or_default();
-    if on(options.read_only_force_recursive) && (on(options.read_only_non_recursive) || base.rw || propagation != "rprivate") {
+    if on(options.read_only_force_recursive)
+        && (on(options.read_only_non_recursive) || base.rw || propagation != "rprivate")
+    {
         return Err(fail(
             "ReadOnlyForceRecursive requires ReadOnly, the propagation rprivate and no ReadOnlyNonRecursive".to_owned(),
         ));
@@ -237,12 +247,7 @@ fn parse_volume_mount(mount: &Mount, source: &str, base: MountSpec) -> Result<Mo
         return Err(Error::unsupported("options of the volume driver \"local\""));
     }
     let anonymous = source.is_empty();
-    Ok(MountSpec {
-        volume: source.to_owned(),
-        copy: !options.no_copy.unwrap_or_default(),
-        anonymous,
-        ..base
-    })
+    Ok(MountSpec { volume: source.to_owned(), copy: !options.no_copy.unwrap_or_default(), anonymous, ..base })
 }
 
 fn parse_tmpfs_mount(mount: &Mount, source: &str, base: MountSpec) -> Result<MountSpec> {

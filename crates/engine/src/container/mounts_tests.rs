@@ -20,7 +20,10 @@ fn binds_name_a_path_a_volume_or_nothing() {
     assert_eq!((path.kind, path.source.as_str(), path.destination.as_str()), (MountKind::Bind, "/b", "/c/d"));
     assert_eq!((path.rw, path.propagation.as_str(), path.create_source), (false, "rslave", true));
     let volume = bind("data:/c").unwrap();
-    assert_eq!((volume.kind, volume.volume.as_str(), volume.copy, volume.anonymous), (MountKind::Volume, "data", true, false));
+    assert_eq!(
+        (volume.kind, volume.volume.as_str(), volume.copy, volume.anonymous),
+        (MountKind::Volume, "data", true, false)
+    );
     assert!(bind("/c").unwrap().anonymous);
     assert!(!bind("data:/c:nocopy,ro").unwrap().copy);
 }
@@ -31,8 +34,14 @@ fn malformed_binds_are_refused_in_dockers_words() {
         ("data:c", "invalid volume specification: 'data:c': mount path must be absolute"),
         ("/a:/", "invalid volume specification: '/a:/': destination can't be '/'"),
         ("/a:/b:ro:x", "invalid volume specification: '/a:/b:ro:x'"),
-        ("/a:/b:what", "invalid volume specification: '/a:/b:what': invalid mount config for type \"bind\": invalid mode: what"),
-        ("/a:/b:ro,rw", "invalid volume specification: '/a:/b:ro,rw': invalid mount config for type \"bind\": invalid mode: ro,rw"),
+        (
+            "/a:/b:what",
+            "invalid volume specification: '/a:/b:what': invalid mount config for type \"bind\": invalid mode: what",
+        ),
+        (
+            "/a:/b:ro,rw",
+            "invalid volume specification: '/a:/b:ro,rw': invalid mount config for type \"bind\": invalid mode: ro,rw",
+        ),
     ] {
         assert_eq!(bind(text).unwrap_err().to_string(), error);
     }
@@ -66,7 +75,10 @@ fn mounts_are_checked_field_by_field() {
             Mount { typ: Some(MountType::TMPFS), ..bind("/a", "/b") },
             "invalid mount config for type \"tmpfs\": field Source must not be specified",
         ),
-        (Mount { typ: Some(MountType::CLUSTER), ..bind("x1", "/b") }, "the mount type \"cluster\" is not supported by Shoal yet"),
+        (
+            Mount { typ: Some(MountType::CLUSTER), ..bind("x1", "/b") },
+            "the mount type \"cluster\" is not supported by Shoal yet",
+        ),
         (
             Mount {
                 typ: Some(MountType::VOLUME),

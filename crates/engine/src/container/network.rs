@@ -84,9 +84,12 @@ mod tests {
 
     #[test]
     fn what_the_three_networks_do_not_have_is_refused() {
-        let refused = |settings: EndpointSettings| check_endpoint(&settings, NetworkMode::Bridge).unwrap_err().to_string();
+        let refused =
+            |settings: EndpointSettings| check_endpoint(&settings, NetworkMode::Bridge).unwrap_err().to_string();
         let ipam = EndpointIpamConfig { ipv4_address: Some("1.2.3.4".into()), ..Default::default() };
-        assert!(refused(EndpointSettings { aliases: Some(vec!["a".into()]), ..Default::default() }).contains("aliases"));
+        assert!(
+            refused(EndpointSettings { aliases: Some(vec!["a".into()]), ..Default::default() }).contains("aliases")
+        );
         assert!(refused(EndpointSettings { ipam_config: Some(ipam), ..Default::default() }).contains("IP address"));
         assert!(refused(EndpointSettings { mac_address: Some("xx".into()), ..Default::default() }).contains("MAC"));
         let mac = EndpointSettings { mac_address: Some("02:42:ac:11:00:09".into()), ..Default::default() };

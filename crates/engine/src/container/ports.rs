@@ -54,7 +54,12 @@ pub(crate) fn requests(config: &ContainerConfig, host: &HostConfig) -> Result<Ve
         for port in config.exposed_ports.iter().flatten() {
             let (container_port, protocol) = parse_port(port)?;
             if bound.insert((container_port, protocol)) {
-                requests.push(PortRequest { protocol, container_port, host_ip: None, host_ports: HostPorts::Ephemeral });
+                requests.push(PortRequest {
+                    protocol,
+                    container_port,
+                    host_ip: None,
+                    host_ports: HostPorts::Ephemeral,
+                });
             }
         }
     }
@@ -89,7 +94,8 @@ mod tests {
 
     #[test]
     fn bindings_become_requests_and_all_exposed_ports_get_one_with_publish_all() {
-        let config = ContainerConfig { exposed_ports: Some(vec!["80/tcp".into(), "53/udp".into()]), ..Default::default() };
+        let config =
+            ContainerConfig { exposed_ports: Some(vec!["80/tcp".into(), "53/udp".into()]), ..Default::default() };
         let host = HostConfig { publish_all_ports: Some(true), ..host("80/tcp", "127.0.0.1", "8080-8090") };
         let requests = requests(&config, &host).unwrap();
         assert_eq!(requests.len(), 2);

@@ -62,10 +62,11 @@ impl Engine {
         }
         self.release_ground_soon(container);
         for mount in spec.mounts.iter().filter(|mount| mount.kind == MountKind::Volume) {
-            self.volume_event(&mount.volume, "unmount", &[
-                ("container", container.id.clone()),
-                ("driver", "local".to_owned()),
-            ]);
+            self.volume_event(
+                &mount.volume,
+                "unmount",
+                &[("container", container.id.clone()), ("driver", "local".to_owned())],
+            );
         }
     }
 
@@ -147,7 +148,8 @@ impl Engine {
                 fs::create_dir_all(&dir).map_err(Error::at("create", &dir))?;
                 // of an earlier run
                 while nix::mount::umount2(&dir, nix::mount::MntFlags::MNT_DETACH).is_ok() {}
-                let flags = nix::mount::MsFlags::MS_NOEXEC | nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV;
+                let flags =
+                    nix::mount::MsFlags::MS_NOEXEC | nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV;
                 let options = format!("mode=1777,size={size}");
                 nix::mount::mount(Some("shm"), &dir, Some("tmpfs"), flags, Some(options.as_str()))
                     .map_err(|e| Error::at("mount", &dir)(e.into()))?;
@@ -288,7 +290,8 @@ impl Engine {
             _ => String::new(),
         };
         let extra = spec.host_config.extra_hosts.iter().flatten();
-        let extra: Vec<_> = extra.map(|text| parse_extra_host(text)).collect::<Result<_, _>>().map_err(Error::InvalidParameter)?;
+        let extra: Vec<_> =
+            extra.map(|text| parse_extra_host(text)).collect::<Result<_, _>>().map_err(Error::InvalidParameter)?;
         let domain = spec.config.domainname.as_deref().unwrap_or_default();
         let gateway = Some(self.network.gateway().into());
         hosts_file(&own, endpoint, hostname, domain, &extra, gateway).map_err(Error::InvalidParameter)
@@ -347,7 +350,10 @@ fn ensure_source(mount: &MountSpec) -> Result<()> {
     if mount.create_source {
         return fs::create_dir_all(&mount.source).map_err(|e| {
             let path = &mount.source;
-            Error::invalid(format!("error while creating mount source path '{path}': mkdir {path}: {}", crate::words::io(&e)))
+            Error::invalid(format!(
+                "error while creating mount source path '{path}': mkdir {path}: {}",
+                crate::words::io(&e)
+            ))
         });
     }
     Err(Error::invalid(format!(

@@ -18,7 +18,11 @@ impl Engine {
         detached(async move { engine.apply_remove(&container, options).await }).await
     }
 
-    pub(crate) async fn apply_remove(self: &Arc<Self>, container: &Arc<Container>, options: RemoveOptions) -> Result<()> {
+    pub(crate) async fn apply_remove(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        options: RemoveOptions,
+    ) -> Result<()> {
         begin(container, options.force)?;
         let removed = self.take_apart(container, options).await;
         if removed.is_err() {

@@ -66,13 +66,17 @@ impl Engine {
             self.network_event(container, "connect");
         }
         for mount in spec.mounts.iter().filter(|mount| mount.kind == super::spec::MountKind::Volume) {
-            self.volume_event(&mount.volume, "mount", &[
-                ("container", container.id.clone()),
-                ("destination", mount.destination.clone()),
-                ("driver", "local".to_owned()),
-                ("propagation", mount.propagation.clone()),
-                ("read/write", mount.rw.to_string()),
-            ]);
+            self.volume_event(
+                &mount.volume,
+                "mount",
+                &[
+                    ("container", container.id.clone()),
+                    ("destination", mount.destination.clone()),
+                    ("driver", "local".to_owned()),
+                    ("propagation", mount.propagation.clone()),
+                    ("read/write", mount.rw.to_string()),
+                ],
+            );
         }
         let waiting = std::mem::take(&mut container.data().attachers);
         for attacher in waiting {
@@ -162,7 +166,9 @@ fn spawn_error(error: SpawnError) -> Error {
             let exit_code = cause.exit_code();
             let start = "failed to create task for container";
             let message = match cause {
-                LaunchError::CommandNotFound(_) | LaunchError::CommandNotExecutable(_) | LaunchError::WorkingDirectory(_) => {
+                LaunchError::CommandNotFound(_)
+                | LaunchError::CommandNotExecutable(_)
+                | LaunchError::WorkingDirectory(_) => {
                     format!("{start}: unable to start container process: {cause}: unknown")
                 }
                 LaunchError::Setup(_) | LaunchError::Config(_) => format!("{start}: {cause}"),

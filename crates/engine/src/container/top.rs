@@ -15,7 +15,8 @@ impl Engine {
         let supervisor = container.supervisor()?;
         let cgroup = supervisor.job().cgroup.clone();
         let pids = blocking(move || shoal_runtime::cgroup::pids(&cgroup)).await;
-        let pids = pids.map_err(|e| Error::at("list processes of", container.id.as_str())(std::io::Error::other(e.to_string())))?;
+        let pids = pids
+            .map_err(|e| Error::at("list processes of", container.id.as_str())(std::io::Error::other(e.to_string())))?;
         let args: Vec<&str> = args.filter(|args| !args.trim().is_empty()).unwrap_or("-ef").split_whitespace().collect();
         let listed = Command::new("ps").args(&args).output().await.map_err(Error::at("run", "ps"))?;
         if !listed.status.success() {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bollard_stubs::models::{
-    DriverData, HealthConfig, ImageConfig, ImageHistoryResponseItem, ImageInspect, ImageInspectMetadata, ImageInspectRootFs,
-    ImageSummary,
+    DriverData, HealthConfig, ImageConfig, ImageHistoryResponseItem, ImageInspect, ImageInspectMetadata,
+    ImageInspectRootFs, ImageSummary,
 };
 use shoal_image::Image;
 

@@ -89,7 +89,8 @@ struct Filter {
 impl Filter {
     fn new(engine: &Engine, filters: &Filters) -> Result<Self> {
         let first = |name: &str| filters.get(name).and_then(|values| values.first());
-        let other = |name: &str| first(name).map(|name| engine.resolve_image(name).map(|i| body::created(&i))).transpose();
+        let other =
+            |name: &str| first(name).map(|name| engine.resolve_image(name).map(|i| body::created(&i))).transpose();
         let patterns = filters.get("reference").into_iter().flatten().map(|pattern| glob(pattern));
         Ok(Self {
             before: other("before")?,
@@ -138,7 +139,8 @@ fn glob(pattern: &str) -> Result<Regex> {
         }
     }
     text.push('$');
-    Regex::new(&text).map_err(|_| Error::invalid(format!("invalid filter 'reference={pattern}': syntax error in pattern")))
+    Regex::new(&text)
+        .map_err(|_| Error::invalid(format!("invalid filter 'reference={pattern}': syntax error in pattern")))
 }
 
 /// A time as filters have it: RFC 3339, seconds since 1970, or a span before now (`24h`).

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use bollard_stubs::models::{EventMessageTypeEnum, ImageHistoryResponseItem, ImageInspect};
 use shoal_image::{
-    Digest, DistributionInspect, Image, ImageUser, Reference, ReferenceError, RegistryAuth, RemoveOptions, Removed, ResolveError,
+    Digest, DistributionInspect, Image, ImageUser, Reference, ReferenceError, RegistryAuth, RemoveOptions, Removed,
+    ResolveError,
 };
 
 use crate::engine::{Engine, detached};
@@ -56,10 +57,13 @@ impl Engine {
         detached(async move {
             let id = engine.resolve_image(&name)?.id.to_string();
             let users = engine.image_users();
-            let removed = engine.images.remove(&name, RemoveOptions { force }, &users).await.map_err(|error| match error {
-                shoal_image::RemoveError::Resolve(ResolveError::NotFound(_)) => Error::NoSuchImage(full_name(&name)),
-                other => other.into(),
-            })?;
+            let removed =
+                engine.images.remove(&name, RemoveOptions { force }, &users).await.map_err(|error| match error {
+                    shoal_image::RemoveError::Resolve(ResolveError::NotFound(_)) => {
+                        Error::NoSuchImage(full_name(&name))
+                    }
+                    other => other.into(),
+                })?;
             for item in &removed {
                 match item {
                     Removed::Untagged(_) => engine.image_event("untag", &id, &id),

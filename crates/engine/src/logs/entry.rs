@@ -36,7 +36,8 @@ mod tests {
 
     #[test]
     fn a_line_is_read_and_a_torn_one_is_skipped() {
-        let line = br#"{"log":"a \"b\"\n","stream":"stderr","attrs":{"k":"v"},"time":"2026-01-02T03:04:05.000000006Z"}"#;
+        let line =
+            br#"{"log":"a \"b\"\n","stream":"stderr","attrs":{"k":"v"},"time":"2026-01-02T03:04:05.000000006Z"}"#;
         let parsed = parse(line).unwrap();
         assert_eq!((&parsed.line[..], parsed.stream), (&b"a \"b\"\n"[..], StdStream::Stderr));
         assert_eq!(parsed.time.to_string(), "2026-01-02T03:04:05.000000006Z");

@@ -86,7 +86,8 @@ impl Reader {
             let (back, lines, more) = blocking(move || open.batch()).await?;
             open = back;
             let past = lines.iter().position(|line| self.is_past(line));
-            let lines: Vec<_> = lines.into_iter().take(past.unwrap_or(usize::MAX)).filter(|line| self.wants(line)).collect();
+            let lines: Vec<_> =
+                lines.into_iter().take(past.unwrap_or(usize::MAX)).filter(|line| self.wants(line)).collect();
             let gone = !lines.is_empty() && self.out.send(Ok(lines)).await.is_err();
             if gone || past.is_some() {
                 return Ok(None);
@@ -97,7 +98,12 @@ impl Reader {
         }
     }
 
-    async fn follow(mut self, mut live: Open, mut grown: pipe::Receiver, mut seen: watch::Receiver<Seen>) -> io::Result<()> {
+    async fn follow(
+        mut self,
+        mut live: Open,
+        mut grown: pipe::Receiver,
+        mut seen: watch::Receiver<Seen>,
+    ) -> io::Result<()> {
         let mut events = [0; 4096];
         let before = seen.borrow_and_update().exits;
         let over = |seen: &Seen| seen.exits > before || !seen.running || seen.removed;

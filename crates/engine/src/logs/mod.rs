@@ -48,11 +48,7 @@ impl Engine {
         }))
     }
 
-    pub(crate) fn read_log(
-        self: &Arc<Self>,
-        container: &Arc<Container>,
-        options: LogsOptions,
-    ) -> Result<Batches> {
+    pub(crate) fn read_log(self: &Arc<Self>, container: &Arc<Container>, options: LogsOptions) -> Result<Batches> {
         if !container.spec().log.json_file {
             return Err(Error::LogNotReadable);
         }

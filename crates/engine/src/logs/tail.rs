@@ -87,7 +87,9 @@ mod tests {
         packed.finish().unwrap();
         let segments = segments(&path);
         assert_eq!(segments.len(), 3);
-        for (lines, segment, skip) in [(0, 2, 6), (1, 2, 4), (3, 2, 0), (4, 1, 4), (6, 1, 0), (7, 0, 2), (9, 0, 0), (50, 0, 0)] {
+        for (lines, segment, skip) in
+            [(0, 2, 6), (1, 2, 4), (3, 2, 0), (4, 1, 4), (6, 1, 0), (7, 0, 2), (9, 0, 0), (50, 0, 0)]
+        {
             assert_eq!(find(&segments, lines).unwrap(), Start { segment, skip }, "{lines}");
         }
     }

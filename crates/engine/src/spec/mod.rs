@@ -29,8 +29,17 @@ use crate::host::Host;
 use security::{Seccomp, Security};
 
 const MASKED: &[&str] = &[
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -250,8 +259,7 @@ fn rootfs_propagation(mounts: &[MountSpec]) -> &'static str {
 
 fn namespaces(input: &Input<'_>) -> Vec<Value> {
     let mut all = vec![json!({ "type": "mount" })];
-    for (typ, namespace) in
-        [("network", &input.network), ("pid", &input.pid), ("ipc", &input.ipc), ("uts", &input.uts)]
+    for (typ, namespace) in [("network", &input.network), ("pid", &input.pid), ("ipc", &input.ipc), ("uts", &input.uts)]
     {
         match namespace {
             Namespace::Own => all.push(json!({ "type": typ })),

@@ -84,13 +84,15 @@ pub(crate) fn default(facts: &Facts<'_>) -> LinuxSeccomp {
 /// # Errors
 /// 400 where it is none.
 pub(crate) fn parse(text: &str, facts: &Facts<'_>) -> Result<LinuxSeccomp> {
-    let profile: Profile = serde_json::from_str(text)
-        .map_err(|e| Error::invalid(format!("Decoding seccomp profile failed: {e}")))?;
+    let profile: Profile =
+        serde_json::from_str(text).map_err(|e| Error::invalid(format!("Decoding seccomp profile failed: {e}")))?;
     if profile.listener_path.is_some() {
         return Err(Error::unsupported("listenerPath in a seccomp profile"));
     }
     if !profile.architectures.is_empty() && !profile.arch_map.is_empty() {
-        return Err(Error::invalid("both 'architectures' and 'archMap' are specified in the seccomp profile, use one or the other"));
+        return Err(Error::invalid(
+            "both 'architectures' and 'archMap' are specified in the seccomp profile, use one or the other",
+        ));
     }
     resolve(profile, facts)
 }

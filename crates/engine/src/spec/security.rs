@@ -62,7 +62,9 @@ pub(crate) fn parse(options: &[String], apparmor_there: bool) -> Result<Security
             },
             "label" if value == "disable" => {}
             "label" => return Err(Error::unsupported("the security option \"label\" (SELinux)")),
-            "writable-cgroups" | "systempaths" => return Err(Error::unsupported(format!("the security option {key:?}"))),
+            "writable-cgroups" | "systempaths" => {
+                return Err(Error::unsupported(format!("the security option {key:?}")));
+            }
             _ => return Err(invalid()),
         }
     }

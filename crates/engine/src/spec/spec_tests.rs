@@ -33,7 +33,11 @@ fn built(host: HostConfig, config: ContainerConfig, mounts: &[MountSpec]) -> Val
         uts: Namespace::Own,
         shm: Shm::Own(1 << 20),
         mounts,
-        files: [("/d/resolv".into(), "/etc/resolv.conf"), ("/d/hostname".into(), "/etc/hostname"), ("/d/hosts".into(), "/etc/hosts")],
+        files: [
+            ("/d/resolv".into(), "/etc/resolv.conf"),
+            ("/d/hostname".into(), "/etc/hostname"),
+            ("/d/hosts".into(), "/etc/hosts"),
+        ],
         exe: "/exe".into(),
     };
     serde_json::to_value(build(&input).unwrap()).unwrap()
@@ -85,7 +89,10 @@ fn options_end_up_where_oci_wants_them() {
     let spec = built(host, config, &[]);
     let process = &spec["process"];
     assert_eq!(process["args"], json!(["/sbin/docker-init", "init", "--", "sleep", "1"]));
-    assert_eq!((&process["cwd"], &process["terminal"], &process["noNewPrivileges"]), (&json!("/w"), &json!(true), &json!(true)));
+    assert_eq!(
+        (&process["cwd"], &process["terminal"], &process["noNewPrivileges"]),
+        (&json!("/w"), &json!(true), &json!(true))
+    );
     assert_eq!(process["rlimits"], json!([{ "type": "RLIMIT_NOFILE", "soft": 10, "hard": u64::MAX }]));
     assert_eq!(process["oomScoreAdj"], -5);
     assert!(process["env"].as_array().unwrap().contains(&json!("TERM=xterm")));
@@ -96,7 +103,13 @@ fn options_end_up_where_oci_wants_them() {
 
 #[test]
 fn what_the_user_mounts_takes_the_place_of_ours() {
-    let own = MountSpec { source: "/h".into(), destination: "/etc/hosts".into(), propagation: "rshared".into(), rw: true, ..Default::default() };
+    let own = MountSpec {
+        source: "/h".into(),
+        destination: "/etc/hosts".into(),
+        propagation: "rshared".into(),
+        rw: true,
+        ..Default::default()
+    };
     let shm = MountSpec { source: "/s".into(), destination: "/dev/shm".into(), rw: true, ..Default::default() };
     let spec = built(HostConfig::default(), ContainerConfig::default(), &[shm, own]);
     assert_eq!(mount(&spec, "/etc/hosts").unwrap()["source"], "/h");

@@ -5,7 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use bollard_stubs::models::{Volume, VolumeCreateRequest, VolumeListResponse, VolumePruneResponse, VolumeScopeEnum, VolumeUsageData};
+use bollard_stubs::models::{
+    Volume, VolumeCreateRequest, VolumeListResponse, VolumePruneResponse, VolumeScopeEnum, VolumeUsageData,
+};
 
 use super::VolumeRecord;
 use crate::container::filter::matches_label;
@@ -20,7 +22,8 @@ impl Engine {
         check_filters(filters, &["dangling", "driver", "label", "name"])?;
         let dangling = flag(filters, "dangling")?;
         let passes = |volume: &VolumeRecord| {
-            let any = |name: &str, test: &dyn Fn(&str) -> bool| filters.get(name).is_none_or(|v| v.iter().any(|v| test(v)));
+            let any =
+                |name: &str, test: &dyn Fn(&str) -> bool| filters.get(name).is_none_or(|v| v.iter().any(|v| test(v)));
             any("name", &|v| volume.name.contains(v))
                 && any("driver", &|v| v == "local")
                 && filters.get("label").is_none_or(|v| v.iter().all(|v| matches_label(Some(&volume.labels), v)))

@@ -49,7 +49,8 @@ impl Volumes {
                 continue;
             }
             // a half-made volume is empty; what is not empty is someone's data, whoever forgot it
-            let removed = std::fs::remove_dir(entry.path().join("_data")).and_then(|()| std::fs::remove_dir(entry.path()));
+            let removed =
+                std::fs::remove_dir(entry.path().join("_data")).and_then(|()| std::fs::remove_dir(entry.path()));
             if let Err(error) = removed {
                 tracing::warn!(path = %entry.path().display(), %error, "a directory that is no volume stays");
             }
@@ -140,8 +141,11 @@ fn delete(trash: Option<PathBuf>) {
 impl Engine {
     /// Fills the empty volumes of a new container with what its image has where they are mounted.
     pub(crate) fn populate_volumes(&self, spec: &ContainerSpec) -> Result<()> {
-        let wanting: Vec<_> =
-            spec.mounts.iter().filter(|m| m.kind == MountKind::Volume && m.copy && is_empty(Path::new(&m.source))).collect();
+        let wanting: Vec<_> = spec
+            .mounts
+            .iter()
+            .filter(|m| m.kind == MountKind::Volume && m.copy && is_empty(Path::new(&m.source)))
+            .collect();
         if wanting.is_empty() {
             return Ok(());
         }

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use bollard_stubs::models::{ContainerCreateBody, ContainerStateStatusEnum as Status, HealthConfig, HostConfig, RestartPolicy, RestartPolicyNameEnum};
+use bollard_stubs::models::{
+    ContainerCreateBody, ContainerStateStatusEnum as Status, HealthConfig, HostConfig, RestartPolicy,
+    RestartPolicyNameEnum,
+};
 use shoal_engine::{Engine, OpenError, WaitCondition};
 
 use crate::support::{Machine, config, in_namespaces, load_image, open, run_and_clean, shell, with_host};
@@ -61,10 +64,21 @@ fn a_killed_daemon_stops_nothing_and_the_next_one_goes_on() {
     in_namespaces(|dir, name| async move {
         prepared(dir.path(), &name).await;
         let ports = r#"{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"0"}]}"#;
-        let on_bridge = HostConfig { port_bindings: Some(serde_json::from_str(ports).unwrap()), ..HostConfig::default() };
-        let checked = HealthConfig { test: Some(vec!["CMD".into(), "true".into()]), interval: Some(50_000_000), ..Default::default() };
+        let on_bridge =
+            HostConfig { port_bindings: Some(serde_json::from_str(ports).unwrap()), ..HostConfig::default() };
+        let checked = HealthConfig {
+            test: Some(vec!["CMD".into(), "true".into()]),
+            interval: Some(50_000_000),
+            ..Default::default()
+        };
         let bodies = [
-            ("runs", ContainerCreateBody { healthcheck: Some(checked), ..with_host("n=0; while :; do echo $n; n=$((n+1)); sleep 0.05; done", on_bridge) }),
+            (
+                "runs",
+                ContainerCreateBody {
+                    healthcheck: Some(checked),
+                    ..with_host("n=0; while :; do echo $n; n=$((n+1)); sleep 0.05; done", on_bridge)
+                },
+            ),
             ("ends", shell("while test ! -e /proc/1/root/go; do sleep 0.05; done; exit 6")),
             ("gone", with_host("sleep 0.2", HostConfig { auto_remove: Some(true), ..Default::default() })),
             ("again", restarting(RestartPolicyNameEnum::ALWAYS, "sleep 0.2; exit 3")),
@@ -78,7 +92,13 @@ fn a_killed_daemon_stops_nothing_and_the_next_one_goes_on() {
             // the upper directory of each: the container sees it
             std::fs::write(snapshot.path().join("merged/go"), "").ok();
         }
-        let record = |dir: &Path| std::fs::read_dir(dir.join("data/containers")).unwrap().flatten().filter(|e| e.path().join("exit.json").exists()).count();
+        let record = |dir: &Path| {
+            std::fs::read_dir(dir.join("data/containers"))
+                .unwrap()
+                .flatten()
+                .filter(|e| e.path().join("exit.json").exists())
+                .count()
+        };
         while record(dir.path()) < 3 {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
@@ -94,8 +114,13 @@ async fn check_adopted(machine: Arc<Machine>) {
     let state = seen.state.unwrap();
     assert_eq!(state.status, Some(Status::RUNNING));
     assert!(Path::new(&format!("/proc/{}", state.pid.unwrap())).exists());
-    assert!(!seen.network_settings.unwrap().ports.unwrap()["80/tcp"].as_ref().unwrap().is_empty(), "its ports are known");
-    let probes = |health: Option<bollard_stubs::models::Health>| health.unwrap().log.unwrap().last().and_then(|p| p.start.clone());
+    assert!(
+        !seen.network_settings.unwrap().ports.unwrap()["80/tcp"].as_ref().unwrap().is_empty(),
+        "its ports are known"
+    );
+    let probes = |health: Option<bollard_stubs::models::Health>| {
+        health.unwrap().log.unwrap().last().and_then(|p| p.start.clone())
+    };
     let before = probes(machine.state("runs").await.health);
     while probes(machine.state("runs").await.health) == before {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

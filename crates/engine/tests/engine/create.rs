@@ -72,22 +72,46 @@ fn a_read_only_root_has_writable_mounts() {
             tmpfs: Some([("/scratch".to_owned(), "size=1m".to_owned())].into()),
             ..HostConfig::default()
         };
-        let (_, log) = machine.run("ro", with_host("touch /x 2>&1; touch /scratch/y && echo wrote; mount | grep scratch", host)).await;
-        assert!(log.contains("Read-only file system") && log.contains("wrote\n") && log.contains("size=1024k"), "{log}");
+        let (_, log) = machine
+            .run("ro", with_host("touch /x 2>&1; touch /scratch/y && echo wrote; mount | grep scratch", host))
+            .await;
+        assert!(
+            log.contains("Read-only file system") && log.contains("wrote\n") && log.contains("size=1024k"),
+            "{log}"
+        );
     });
 }
 
 #[test]
 fn refusals_leave_nothing_behind() {
     on_machine(|machine| async move {
-        let missing = Mount { typ: Some(MountType::BIND), source: Some("/nosuch".into()), target: Some("/t".into()), ..Mount::default() };
+        let missing = Mount {
+            typ: Some(MountType::BIND),
+            source: Some("/nosuch".into()),
+            target: Some("/t".into()),
+            ..Mount::default()
+        };
         let cases = [
-            (with_host("", HostConfig { mounts: Some(vec![missing]), ..Default::default() }), ErrorKind::InvalidParameter,
-             "invalid mount config for type \"bind\": bind source path does not exist: /nosuch"),
-            (ContainerCreateBody { image: Some("nosuch".into()), ..shell("") }, ErrorKind::NotFound, "No such image: nosuch:latest"),
-            (with_host("", HostConfig { network_mode: Some("mine".into()), ..Default::default() }), ErrorKind::InvalidParameter, "network mine not found"),
-            (with_host("", HostConfig { links: Some(vec!["a".into()]), ..Default::default() }), ErrorKind::Unsupported,
-             "HostConfig.Links (--link) is not supported by Shoal yet"),
+            (
+                with_host("", HostConfig { mounts: Some(vec![missing]), ..Default::default() }),
+                ErrorKind::InvalidParameter,
+                "invalid mount config for type \"bind\": bind source path does not exist: /nosuch",
+            ),
+            (
+                ContainerCreateBody { image: Some("nosuch".into()), ..shell("") },
+                ErrorKind::NotFound,
+                "No such image: nosuch:latest",
+            ),
+            (
+                with_host("", HostConfig { network_mode: Some("mine".into()), ..Default::default() }),
+                ErrorKind::InvalidParameter,
+                "network mine not found",
+            ),
+            (
+                with_host("", HostConfig { links: Some(vec!["a".into()]), ..Default::default() }),
+                ErrorKind::Unsupported,
+                "HostConfig.Links (--link) is not supported by Shoal yet",
+            ),
         ];
         for (body, kind, text) in cases {
             let error = machine.engine.create(Some("never"), None, body).await.unwrap_err();
@@ -126,7 +150,10 @@ fn a_container_on_the_bridge_has_an_address_and_publishes_ports() {
 fn containers_share_namespaces_when_asked() {
     on_machine(|machine| async move {
         let donor = HostConfig { ipc_mode: Some("shareable".into()), ..HostConfig::default() };
-        let body = ContainerCreateBody { hostname: Some("donor".into()), ..with_host("touch /dev/shm/shared; echo up; sleep 1000", donor) };
+        let body = ContainerCreateBody {
+            hostname: Some("donor".into()),
+            ..with_host("touch /dev/shm/shared; echo up; sleep 1000", donor)
+        };
         machine.start("donor", body).await;
         machine.wait_for_line("donor", "up").await;
         let guest = HostConfig {
@@ -135,9 +162,14 @@ fn containers_share_namespaces_when_asked() {
             ipc_mode: Some("container:donor".into()),
             ..HostConfig::default()
         };
-        let (code, log) = machine.run("guest", with_host("hostname; ls /dev/shm; ps | grep -c 'sleep 1000'; ip addr show eth0", guest)).await;
+        let (code, log) = machine
+            .run("guest", with_host("hostname; ls /dev/shm; ps | grep -c 'sleep 1000'; ip addr show eth0", guest))
+            .await;
         assert_eq!(code, 0, "{log}");
-        let address = machine.inspect("donor").await.network_settings.unwrap().networks.unwrap()["bridge"].ip_address.clone().unwrap();
+        let address = machine.inspect("donor").await.network_settings.unwrap().networks.unwrap()["bridge"]
+            .ip_address
+            .clone()
+            .unwrap();
         assert!(log.starts_with("donor\nshared\n") && log.contains(&address), "{log}");
         let host = HostConfig { network_mode: Some("host".into()), ..HostConfig::default() };
         let (_, log) = machine.run("hosted", with_host("ip addr", host)).await;

@@ -53,14 +53,21 @@ fn a_process_that_cannot_be_run_is_told_and_remembered() {
         machine.until("box", "ended", |c| c.state.as_ref().unwrap().running == Some(false)).await;
         let error = machine.engine.exec_create("box", exec(&["true"])).await.unwrap_err();
         assert!(error.to_string().ends_with(" is not running"), "{error}");
-        assert_eq!(machine.engine.exec_inspect("nosuch").await.unwrap_err().to_string(), "No such exec instance: nosuch");
+        assert_eq!(
+            machine.engine.exec_inspect("nosuch").await.unwrap_err().to_string(),
+            "No such exec instance: nosuch"
+        );
     });
 }
 
 #[test]
 fn a_terminal_has_a_size_and_detaches_by_keys() {
     on_machine(|machine| async move {
-        let body = ContainerCreateBody { tty: Some(true), open_stdin: Some(true), ..shell("read line; stty size 2>/dev/null || echo no; sleep 1000") };
+        let body = ContainerCreateBody {
+            tty: Some(true),
+            open_stdin: Some(true),
+            ..shell("read line; stty size 2>/dev/null || echo no; sleep 1000")
+        };
         machine.engine.create(Some("term"), None, body).await.unwrap();
         let mut attached = machine.attach("term").await;
         machine.engine.start("term").await.unwrap();

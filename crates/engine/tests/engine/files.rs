@@ -16,12 +16,20 @@ fn binds(list: &[&str]) -> HostConfig {
 #[test]
 fn a_new_volume_has_what_the_image_has_there_and_outlives_containers() {
     on_machine(|machine| async move {
-        let (_, log) = machine.run("first", with_host("cat /data/from-image; echo more > /data/more; stat -c %a /data", binds(&["vol:/data"]))).await;
+        let (_, log) = machine
+            .run(
+                "first",
+                with_host("cat /data/from-image; echo more > /data/more; stat -c %a /data", binds(&["vol:/data"])),
+            )
+            .await;
         assert_eq!(log, "content\n750\n");
         let (_, log) = machine.run("second", with_host("ls /data; touch /data/x 2>&1", binds(&["vol:/data:ro"]))).await;
         assert!(log.starts_with("from-image\nmore\n") && log.contains("Read-only file system"), "{log}");
         let error = machine.engine.remove_volume("vol", false).await.unwrap_err();
-        assert!(error.kind() == ErrorKind::Conflict && error.to_string().starts_with("remove vol: volume is in use - ["), "{error}");
+        assert!(
+            error.kind() == ErrorKind::Conflict && error.to_string().starts_with("remove vol: volume is in use - ["),
+            "{error}"
+        );
         for name in ["first", "second"] {
             machine.engine.remove(name, Default::default()).await.unwrap();
         }
@@ -43,13 +51,22 @@ fn binds_and_mounts_do_what_they_say() {
             ..Mount::default()
         };
         let host = HostConfig { mounts: Some(vec![nocopy]), ..binds(&[&list[0], &list[1]]) };
-        let (_, log) = machine.run("box", with_host("cat /f; echo x > /f; echo y > /made/y; ls /data | wc -l", host)).await;
-        assert!(log.starts_with("from host\n") && log.contains("Read-only file system") && log.lines().any(|line| line == "0"), "{log}");
+        let (_, log) =
+            machine.run("box", with_host("cat /f; echo x > /f; echo y > /made/y; ls /data | wc -l", host)).await;
+        assert!(
+            log.starts_with("from host\n")
+                && log.contains("Read-only file system")
+                && log.lines().any(|line| line == "0"),
+            "{log}"
+        );
         assert_eq!(std::fs::read_to_string(made.join("y")).unwrap(), "y\n");
         let mounts = machine.inspect("box").await.mounts.unwrap();
         assert_eq!(mounts.len(), 3);
         let bind = mounts.iter().find(|m| m.destination.as_deref() == Some("/f")).unwrap();
-        assert_eq!((bind.rw, bind.mode.as_deref(), bind.propagation.as_deref()), (Some(false), Some("ro"), Some("rprivate")));
+        assert_eq!(
+            (bind.rw, bind.mode.as_deref(), bind.propagation.as_deref()),
+            (Some(false), Some("ro"), Some("rprivate"))
+        );
     });
 }
 
@@ -57,17 +74,26 @@ fn binds_and_mounts_do_what_they_say() {
 fn volumes_are_made_listed_and_pruned() {
     on_machine(|machine| async move {
         let engine = &machine.engine;
-        let named = VolumeCreateRequest { name: Some("named".into()), labels: Some([("k".to_owned(), "v".to_owned())].into()), ..Default::default() };
+        let named = VolumeCreateRequest {
+            name: Some("named".into()),
+            labels: Some([("k".to_owned(), "v".to_owned())].into()),
+            ..Default::default()
+        };
         engine.create_volume(named).await.unwrap();
         let anonymous = engine.create_volume(VolumeCreateRequest::default()).await.unwrap();
         let filter = |name: &str, value: &str| [(name.to_owned(), vec![value.to_owned()])].into();
-        let names = |list: bollard_stubs::models::VolumeListResponse| -> Vec<String> { list.volumes.unwrap().into_iter().map(|v| v.name).collect() };
+        let names = |list: bollard_stubs::models::VolumeListResponse| -> Vec<String> {
+            list.volumes.unwrap().into_iter().map(|v| v.name).collect()
+        };
         assert_eq!(names(engine.list_volumes(&filter("label", "k=v")).await.unwrap()), ["named"]);
         assert_eq!(engine.prune_volumes(&Default::default()).await.unwrap().volumes_deleted.unwrap(), [anonymous.name]);
         assert_eq!(names(engine.list_volumes(&filter("dangling", "true")).await.unwrap()), ["named"]);
         let bad = VolumeCreateRequest { name: Some("a/b".into()), ..Default::default() };
         assert_eq!(engine.create_volume(bad).await.unwrap_err().kind(), ErrorKind::InvalidParameter);
-        let nfs = VolumeCreateRequest { driver_opts: Some([("type".to_owned(), "nfs".to_owned())].into()), ..Default::default() };
+        let nfs = VolumeCreateRequest {
+            driver_opts: Some([("type".to_owned(), "nfs".to_owned())].into()),
+            ..Default::default()
+        };
         assert_eq!(engine.create_volume(nfs).await.unwrap_err().kind(), ErrorKind::Unsupported);
     });
 }
@@ -78,7 +104,10 @@ fn images_are_tagged_listed_and_protected_by_their_containers() {
         let engine = &machine.engine;
         engine.tag("busybox", "my/tool", Some("1")).await.unwrap();
         assert_eq!(engine.inspect_image("my/tool:1").await.unwrap().repo_tags.unwrap().len(), 2);
-        let by = |value: &str| ImageListOptions { filters: [("reference".to_owned(), vec![value.to_owned()])].into(), ..Default::default() };
+        let by = |value: &str| ImageListOptions {
+            filters: [("reference".to_owned(), vec![value.to_owned()])].into(),
+            ..Default::default()
+        };
         let listed = engine.list_images(by("my/*")).await.unwrap();
         assert_eq!(listed[0].repo_tags, ["my/tool:1"]);
         engine.create(Some("user"), None, shell("true")).await.unwrap();

@@ -26,7 +26,8 @@ fn health_follows_the_probe() {
         };
         machine.start("web", checked("sleep 1000", "echo probed; test ! -e /sick", HealthConfig::default())).await;
         machine.until("web", "healthy", status(HealthStatusEnum::HEALTHY)).await;
-        let sick = bollard_stubs::models::ExecConfig { cmd: Some(vec!["touch".into(), "/sick".into()]), ..Default::default() };
+        let sick =
+            bollard_stubs::models::ExecConfig { cmd: Some(vec!["touch".into(), "/sick".into()]), ..Default::default() };
         let id = machine.engine.exec_create("web", sick).await.unwrap();
         machine.engine.exec_start_detached(&id, Default::default()).await.unwrap();
         machine.until("web", "unhealthy", status(HealthStatusEnum::UNHEALTHY)).await;
@@ -50,6 +51,10 @@ fn a_probe_that_hangs_is_ended_and_counts_as_a_failure() {
             .await;
         let log = machine.state("slow").await.health.unwrap().log.unwrap();
         assert_eq!(log[0].exit_code, Some(-1));
-        assert!(log[0].output.as_ref().unwrap().starts_with("Health check exceeded timeout (100ms)"), "{:?}", log[0].output);
+        assert!(
+            log[0].output.as_ref().unwrap().starts_with("Health check exceeded timeout (100ms)"),
+            "{:?}",
+            log[0].output
+        );
     });
 }

@@ -1,6 +1,8 @@
 //! Starting, stopping, ending, restarting, removing.
 
-use bollard_stubs::models::{ContainerCreateBody, ContainerStateStatusEnum as Status, HostConfig, RestartPolicy, RestartPolicyNameEnum};
+use bollard_stubs::models::{
+    ContainerCreateBody, ContainerStateStatusEnum as Status, HostConfig, RestartPolicy, RestartPolicyNameEnum,
+};
 use futures::StreamExt;
 use shoal_engine::{AttachOptions, ErrorKind, EventsOptions, ListOptions, RemoveOptions, StopOptions, WaitCondition};
 
@@ -25,7 +27,11 @@ fn a_container_runs_ends_and_tells_how() {
 #[test]
 fn an_attachment_made_before_the_start_misses_nothing() {
     on_machine(|machine| async move {
-        let body = ContainerCreateBody { open_stdin: Some(true), stdin_once: Some(true), ..shell("echo first; cat; echo last") };
+        let body = ContainerCreateBody {
+            open_stdin: Some(true),
+            stdin_once: Some(true),
+            ..shell("echo first; cat; echo last")
+        };
         machine.engine.create(Some("cat"), None, body).await.unwrap();
         let mut attached = machine.attach("cat").await;
         machine.engine.start("cat").await.unwrap();
@@ -76,7 +82,11 @@ fn a_command_that_cannot_be_run_is_told_in_dockers_words() {
             let id = machine.engine.create(None, None, body).await.unwrap().id;
             let wait = machine.engine.wait(&id, WaitCondition::NextExit).unwrap();
             let error = machine.engine.start(&id).await.unwrap_err();
-            assert!(error.to_string().starts_with("failed to create task for container: ") && error.to_string().contains(text), "{error}");
+            assert!(
+                error.to_string().starts_with("failed to create task for container: ")
+                    && error.to_string().contains(text),
+                "{error}"
+            );
             assert_eq!(error.kind(), ErrorKind::InvalidParameter);
             assert_eq!(wait.done().await.status_code, code);
             let state = machine.state(&id).await;
@@ -113,13 +123,15 @@ fn a_container_with_rm_goes_with_its_end_and_its_anonymous_volumes() {
 fn policies_restart_and_a_person_ends_it() {
     on_machine(|machine| async move {
         let policy = |name, most| Some(RestartPolicy { name: Some(name), maximum_retry_count: Some(most) });
-        let host = |restart_policy| HostConfig { restart_policy, network_mode: Some("none".into()), ..HostConfig::default() };
+        let host =
+            |restart_policy| HostConfig { restart_policy, network_mode: Some("none".into()), ..HostConfig::default() };
         let twice = host(policy(RestartPolicyNameEnum::ON_FAILURE, 2));
         machine.start("twice", with_host("echo run; exit 1", twice)).await;
-        machine.until("twice", "exited for good", |c| {
-            c.restart_count == Some(2) && c.state.as_ref().unwrap().status == Some(Status::EXITED)
-        })
-        .await;
+        machine
+            .until("twice", "exited for good", |c| {
+                c.restart_count == Some(2) && c.state.as_ref().unwrap().status == Some(Status::EXITED)
+            })
+            .await;
         assert_eq!(machine.log("twice").await, "run\nrun\nrun\n");
         machine.start("always", with_host("exit 0", host(policy(RestartPolicyNameEnum::ALWAYS, 0)))).await;
         machine.until("always", "restarted", |c| c.restart_count >= Some(2)).await;
@@ -154,7 +166,12 @@ fn names_are_unique_and_can_be_changed() {
     on_machine(|machine| async move {
         let id = machine.engine.create(Some("web"), None, shell("true")).await.unwrap().id;
         let error = machine.engine.create(Some("web"), None, shell("true")).await.unwrap_err();
-        assert_eq!(error.to_string(), format!("Conflict. The container name \"/web\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."));
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "Conflict. The container name \"/web\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
+            )
+        );
         machine.engine.rename("web", "old").await.unwrap();
         let other = machine.engine.create(Some("web"), None, shell("true")).await.unwrap().id;
         assert_eq!(machine.inspect("web").await.id.unwrap(), other);
@@ -179,7 +196,8 @@ fn fifty_containers_start_side_by_side_and_are_listed() {
         let listed = machine.engine.list(ListOptions::default()).await.unwrap();
         assert_eq!(listed.len(), 50);
         assert!(listed.iter().all(|c| c.status.as_deref().unwrap().starts_with("Up ")));
-        let options = ListOptions { filters: [("name".to_owned(), vec!["^/c1$".to_owned()])].into(), ..ListOptions::default() };
+        let options =
+            ListOptions { filters: [("name".to_owned(), vec!["^/c1$".to_owned()])].into(), ..ListOptions::default() };
         assert_eq!(machine.engine.list(options).await.unwrap().len(), 1);
         let limited = ListOptions { limit: Some(3), ..ListOptions::default() };
         assert_eq!(machine.engine.list(limited).await.unwrap().len(), 3);
@@ -205,7 +223,17 @@ fn events_tell_a_containers_life_in_order() {
             }
             seen.push(format!("{} {action}", event.typ.unwrap()));
         }
-        assert_eq!(seen, ["container create", "network connect", "container start", "network disconnect", "container die", "container destroy"]);
+        assert_eq!(
+            seen,
+            [
+                "container create",
+                "network connect",
+                "container start",
+                "network disconnect",
+                "container die",
+                "container destroy"
+            ]
+        );
     });
 }
 

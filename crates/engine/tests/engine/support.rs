@@ -13,7 +13,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
-use shoal_engine::{AttachOptions, Attached, Engine, EngineConfig, FetchMessage, LogsOptions, RemoveOptions, WaitCondition};
+use shoal_engine::{
+    AttachOptions, Attached, Engine, EngineConfig, FetchMessage, LogsOptions, RemoveOptions, WaitCondition,
+};
 use shoal_image::Digest;
 use tempfile::TempDir;
 
@@ -107,7 +109,9 @@ pub fn archive(reference: &str, config: serde_json::Value) -> Vec<u8> {
     let name = format!("{}.json", Digest::of(&config).hex());
     let manifest = json!([{ "Config": name, "RepoTags": [reference], "Layers": ["layer.tar"] }]);
     let mut tar = tar::Builder::new(Vec::new());
-    for (name, data) in [(name.as_str(), &config), ("layer.tar", &layer), ("manifest.json", &manifest.to_string().into_bytes())] {
+    for (name, data) in
+        [(name.as_str(), &config), ("layer.tar", &layer), ("manifest.json", &manifest.to_string().into_bytes())]
+    {
         append(&mut tar, name, data, 0o644);
     }
     tar.into_inner().expect("an archive")
@@ -185,7 +189,8 @@ impl Machine {
     pub async fn log(&self, name: &str) -> String {
         let options = LogsOptions { stdout: true, stderr: true, ..LogsOptions::default() };
         let lines = Box::pin(self.engine.logs(name, options).await.expect("logs"));
-        let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(&line.expect("a line").line).into_owned()).collect().await;
+        let lines: Vec<_> =
+            lines.map(|line| String::from_utf8_lossy(&line.expect("a line").line).into_owned()).collect().await;
         lines.concat()
     }
 
@@ -213,7 +218,8 @@ impl Machine {
     }
 
     pub async fn attach(&self, name: &str) -> Attached {
-        let options = AttachOptions { stream: true, stdin: true, stdout: true, stderr: true, ..AttachOptions::default() };
+        let options =
+            AttachOptions { stream: true, stdin: true, stdout: true, stderr: true, ..AttachOptions::default() };
         self.engine.attach(name, options).await.expect("attach")
     }
 

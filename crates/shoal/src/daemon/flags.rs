@@ -191,8 +191,7 @@ impl Flags {
 }
 
 fn read(path: &Path) -> Result<Flags, SettingsError> {
-    let text =
-        std::fs::read(path).map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
+    let text = std::fs::read(path).map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
     serde_json::from_slice(&text).map_err(|source| SettingsError::Invalid { path: path.to_owned(), source })
 }
 

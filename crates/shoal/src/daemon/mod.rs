@@ -59,8 +59,7 @@ fn log_to_stderr(level: tracing::Level) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
-const SHOAL_CRATES: [&str; 9] =
-    ["runtime", "image", "network", "engine", "raft", "manager", "agent", "node", "api"];
+const SHOAL_CRATES: [&str; 9] = ["runtime", "image", "network", "engine", "raft", "manager", "agent", "node", "api"];
 
 async fn serve(settings: Settings) -> Result<(), DaemonError> {
     let _pidfile = Pidfile::claim(&settings.pidfile)?;
