@@ -14,20 +14,29 @@ use shoal_types::{NodeId, Task, name};
 /// Why a task has no valid container. Docker's texts: they become the task's error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ContainerError {
-    #[error("container spec required")]
-    NoContainer,
+    /// A path in the container that is not absolute.
     #[error("invalid mount target, must be an absolute path: {0}")]
     MountTarget(String),
+    /// A path of the node that is not absolute.
     #[error("invalid bind mount source, must be an absolute path: {0}")]
     BindSource(String),
+    /// A path where the name of a volume should be.
     #[error("invalid volume mount source, must not be an absolute path: {0}")]
     VolumeSource(String),
+    /// A source where there is nothing to take it from.
     #[error("invalid tmpfs source, source must be empty")]
     TmpfsSource,
+    /// What the engine does not have; named.
     #[error("{0} is not supported by Shoal yet")]
     Unsupported(&'static str),
+    /// A part that the engine's body cannot say.
     #[error("cannot carry {what} over to the engine: {reason}")]
-    Form { what: &'static str, reason: String },
+    Form {
+        /// The part.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// The container for `task` on `node`, whose container spec `spec` has its templates expanded.

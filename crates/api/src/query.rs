@@ -37,11 +37,6 @@ impl Query {
         self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
     }
 
-    /// All values of `name`.
-    pub fn all(&self, name: &str) -> Vec<&str> {
-        self.0.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect()
-    }
-
     /// Whether `name` is set to anything but empty, `0`, `no`, `false` and `none` (Docker's form semantics).
     pub fn flag(&self, name: &str) -> bool {
         self.flag_or(name, false)

@@ -221,7 +221,7 @@ mod tests {
             profile(json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
             "syscalls": [{"names": ["mkdir", "no_such_call"], "action": "SCMP_ACT_ERRNO"}]}));
         let first = program(&one).unwrap();
-        assert!(!first.is_empty() && first.len() % 8 == 0);
+        assert!(!first.is_empty() && first.len().is_multiple_of(8));
         assert!(Arc::ptr_eq(&first, &program(&one).unwrap()));
         let other = profile(json!({"defaultAction": "SCMP_ACT_ALLOW"}));
         assert_ne!(*first, *program(&other).unwrap());

@@ -1,5 +1,6 @@
 //! Containers.
 
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::IntoResponse;
 use axum::routing::{any, delete, get, post};
@@ -15,6 +16,7 @@ use crate::error::{Answer, ApiError};
 use crate::loose;
 use crate::query::Query;
 use crate::state::Api;
+use crate::version::ApiVersion;
 
 pub(super) fn routes() -> Router<Api> {
     Router::new()
@@ -64,8 +66,48 @@ async fn create(State(api): State<Api>, query: Query, Json(body): Json<Value>) -
     Ok((StatusCode::CREATED, Answered(answer)).into_response())
 }
 
-async fn inspect(State(api): State<Api>, Path(id): Path<String>, query: Query) -> Answer {
-    Ok(Answered(api.engine.inspect(&id, query.flag("size")).await?).into_response())
+async fn inspect(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    query: Query,
+    Extension(version): Extension<ApiVersion>,
+) -> Answer {
+    let container = api.engine.inspect(&id, query.flag("size")).await?;
+    let mut body = serde_json::to_value(container).expect("plain values always serialise");
+    if version < ApiVersion(1, 52) {
+        add_default_network(&mut body["NetworkSettings"]);
+    }
+    Ok(Answered(body).into_response())
+}
+
+/// Before version 1.52 the addresses on the default bridge stood beside the list of networks, too, and scripts read them
+/// there.
+fn add_default_network(settings: &mut Value) {
+    let bridge = settings["Networks"]["bridge"].clone();
+    let Some(settings) = settings.as_object_mut() else { return };
+    for (field, absent) in [
+        ("EndpointID", json!("")),
+        ("Gateway", json!("")),
+        ("GlobalIPv6Address", json!("")),
+        ("GlobalIPv6PrefixLen", json!(0)),
+        ("IPAddress", json!("")),
+        ("IPPrefixLen", json!(0)),
+        ("IPv6Gateway", json!("")),
+        ("MacAddress", json!("")),
+    ] {
+        let value = bridge.get(field).filter(|v| !v.is_null()).cloned().unwrap_or(absent);
+        settings.insert(field.to_owned(), value);
+    }
+    for (field, value) in [
+        ("Bridge", json!("")),
+        ("HairpinMode", json!(false)),
+        ("LinkLocalIPv6Address", json!("")),
+        ("LinkLocalIPv6PrefixLen", json!(0)),
+        ("SecondaryIPAddresses", Value::Null),
+        ("SecondaryIPv6Addresses", Value::Null),
+    ] {
+        settings.insert(field.to_owned(), value);
+    }
 }
 
 async fn start(State(api): State<Api>, Path(id): Path<String>, query: Query) -> Answer<StatusCode> {

@@ -8,7 +8,7 @@ use axum::{Json as Answered, Router};
 use bollard_stubs::models::{ExecConfig, ExecStartConfig};
 use http::StatusCode;
 use serde_json::{Value, json};
-use shoal_engine::{Error, ExecStartOptions};
+use shoal_engine::ExecStartOptions;
 
 use super::io;
 use crate::body::{Json, OptionalJson};
@@ -47,12 +47,8 @@ async fn start(State(api): State<Api>, Path(id): Path<String>, request: Request)
         api.engine.exec_start_detached(&id, options).await?;
         return Ok(StatusCode::OK.into_response());
     }
-    match api.engine.exec_start(&id, options).await {
-        Ok(attached) => Ok(io::carry(head, upgrade, attached)),
-        // The client has the connection by then and looks at the exit code afterwards: it reads why, as output.
-        Err(error @ Error::Launch { .. }) if upgrade => Ok(io::say(head, error.to_string())),
-        Err(error) => Err(error.into()),
-    }
+    let attached = api.engine.exec_start(&id, options).await?;
+    Ok(io::carry(head, upgrade, attached))
 }
 
 async fn resize(State(api): State<Api>, Path(id): Path<String>, query: Query) -> Answer<StatusCode> {

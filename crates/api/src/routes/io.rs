@@ -14,7 +14,7 @@ use crate::error::{Answer, ApiError};
 use crate::lines::{self, Style};
 use crate::query::Query;
 use crate::state::Api;
-use crate::stream::{Channel, MULTIPLEXED, content_type, frame, hijack, json_line, streamed, wants_upgrade};
+use crate::stream::{Channel, content_type, frame, hijack, json_line, streamed, wants_upgrade};
 
 /// Input is read from clients in pieces of this size.
 const CHUNK: usize = 32 << 10;
@@ -67,16 +67,6 @@ pub(super) fn carry(request: Request, upgrade: bool, attached: Attached) -> Resp
         tokio::spawn(feed(request.into_body(), input));
     }
     streamed(content_type(tty), pieces(output, tty))
-}
-
-/// Takes over the connection to say one sentence.
-pub(super) fn say(request: Request, sentence: String) -> Response {
-    hijack(request, MULTIPLEXED, |mut io| async move {
-        let line = frame(Channel::Stdout, format!("{sentence}\r\n").as_bytes());
-        if let Err(error) = io.write_all(&line).await {
-            tracing::debug!("an attached client is gone: {error}");
-        }
-    })
 }
 
 async fn converse<T>(io: TokioIo<T>, tty: bool, output: AttachOutput, input: Option<AttachInput>)

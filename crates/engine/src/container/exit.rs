@@ -68,6 +68,10 @@ impl Engine {
     pub(crate) async fn handle_exit(self: &Arc<Self>, container: &Arc<Container>, record: ExitRecord) {
         container.data().health = None;
         self.release(container).await;
+        // The kill that ended the container may have come too late for the watch to tell of it.
+        if record.oom_killed && !container.status().oom_killed {
+            self.container_event(container, "oom", &[]);
+        }
         let (ran, restart) = take_in(container, &record);
         let mut attributes =
             vec![("exitCode", record.status.code.to_string()), ("execDuration", ran.as_secs().to_string())];
@@ -150,6 +154,10 @@ fn take_in(container: &Container, record: &ExitRecord) -> (Duration, Option<Rest
         status.oom_killed |= record.oom_killed;
         status.error = record.error.clone().unwrap_or_default();
         status.finished_at = Some(record.finished_at);
+        // As in Docker: what is not checked any more is not healthy.
+        if let Some(health) = &mut status.health {
+            health.status = crate::health::Status::Unhealthy;
+        }
         let ran = span(started, record.finished_at);
         let free = data.stopping == Stopping::No && !data.removing;
         let restart = free.then(|| plan(&mut data, ran)).flatten();

@@ -39,7 +39,7 @@ impl Engine {
             return Err(Error::invalid("refusing to create a tag with a digest reference"));
         }
         if let Some(tag) = tag.filter(|tag| !tag.is_empty()) {
-            target = target.with_tag(tag).map_err(reference_error)?;
+            target = target.with_tag(tag).map_err(|_| Error::invalid("invalid tag format"))?;
         }
         let target = target.with_default_tag();
         let (engine, name) = (self.clone(), name.to_owned());

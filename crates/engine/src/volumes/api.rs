@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 use crate::names;
 use crate::options::Filters;
 
+/// What Docker's driver `local` can be told.
+const LOCAL_OPTIONS: [&str; 4] = ["type", "o", "device", "size"];
+
 impl Engine {
     /// Volumes, by name. Filters: dangling, driver, label, name.
     pub async fn list_volumes(&self, filters: &Filters) -> Result<VolumeListResponse> {
@@ -42,8 +45,12 @@ impl Engine {
         if request.cluster_volume_spec.is_some() {
             return Err(Error::unsupported("cluster volumes"));
         }
-        if request.driver_opts.as_ref().is_some_and(|options| !options.is_empty()) {
-            return Err(Error::unsupported("options of the volume driver \"local\""));
+        for option in request.driver_opts.iter().flatten().map(|(name, _)| name) {
+            return Err(if LOCAL_OPTIONS.contains(&option.as_str()) {
+                Error::unsupported("options of the volume driver \"local\"")
+            } else {
+                Error::invalid(format!("create {}: invalid option: {option:?}", request.name.unwrap_or_default()))
+            });
         }
         let (name, anonymous) = match request.name.filter(|name| !name.is_empty()) {
             Some(name) => (name, false),

@@ -150,7 +150,7 @@ impl Flags {
     }
 
     fn fill(self) -> Result<Settings, SettingsError> {
-        if let Some(bad) = self.label.iter().find(|l| !l.split_once('=').is_some_and(|(key, _)| !key.is_empty())) {
+        if let Some(bad) = self.label.iter().find(|l| l.split_once('=').is_none_or(|(key, _)| key.is_empty())) {
             return Err(SettingsError::Label(bad.clone()));
         }
         let exec_root = self.exec_root.clone().unwrap_or_else(|| "/run/shoal".into());
