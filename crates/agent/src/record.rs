@@ -7,6 +7,9 @@ use std::sync::Arc;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use shoal_types::{Task, TaskId};
 
+/// Tasks are few and read once, when the agent starts.
+const CACHE_BYTES: usize = 1 << 20;
+
 const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
 
 /// The record. Writes are durable when they return.
@@ -42,7 +45,7 @@ impl Record {
     /// # Errors
     /// The file cannot be used.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
-        let database = Database::create(path).map_err(failed)?;
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(failed)?;
         let write = database.begin_write().map_err(failed)?;
         write.open_table(TASKS).map_err(failed)?;
         write.commit().map_err(failed)?;

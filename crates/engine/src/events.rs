@@ -1,7 +1,7 @@
 //! What happened, for `docker events`: the newest few hundred kept, and every new one sent to whoever listens.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bollard_stubs::models::{EventActor, EventMessage, EventMessageScopeEnum, EventMessageTypeEnum};
 use futures::Stream;
@@ -36,8 +36,9 @@ const FILTER_NAMES: &[&str] = &[
 /// The events of this node and, where it hands them in, of its cluster.
 #[derive(Debug)]
 pub(crate) struct Events {
-    past: Mutex<VecDeque<EventMessage>>,
-    sender: broadcast::Sender<EventMessage>,
+    past: Mutex<VecDeque<Arc<EventMessage>>>,
+    // shared: every task of this node listens, and few events concern it
+    sender: broadcast::Sender<Arc<EventMessage>>,
 }
 
 impl Events {
@@ -74,6 +75,7 @@ impl Events {
         if past.len() == KEPT {
             past.pop_front();
         }
+        let event = Arc::new(event);
         past.push_back(event.clone());
         // nobody listening is no error
         self.sender.send(event).ok();
@@ -101,12 +103,12 @@ impl Events {
             .collect();
         Ok(futures::stream::unfold((past, receiver, filters), move |(mut past, mut receiver, filters)| async move {
             if let Some(event) = past.pop_front() {
-                return Some((event, (past, receiver, filters)));
+                return Some((Arc::unwrap_or_clone(event), (past, receiver, filters)));
             }
             loop {
                 let event = next_before(&mut receiver, until).await?;
                 if in_window(&event, None, until) && matches(&event, &filters) {
-                    return Some((event, (past, receiver, filters)));
+                    return Some((Arc::unwrap_or_clone(event), (past, receiver, filters)));
                 }
             }
         }))
@@ -127,9 +129,9 @@ impl crate::Engine {
 
 /// The next event; `None` once `until` has come or the engine has gone.
 async fn next_before(
-    receiver: &mut broadcast::Receiver<EventMessage>,
+    receiver: &mut broadcast::Receiver<Arc<EventMessage>>,
     until: Option<Timestamp>,
-) -> Option<EventMessage> {
+) -> Option<Arc<EventMessage>> {
     loop {
         let received = match until {
             None => receiver.recv().await,

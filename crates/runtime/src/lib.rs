@@ -35,6 +35,7 @@ mod client;
 mod errno;
 mod init;
 mod job;
+mod memory;
 mod protocol;
 mod record;
 mod refusal;
@@ -47,6 +48,7 @@ pub use client::{
 };
 pub use init::init_main;
 pub use job::{ConsoleSize, Job, JsonFileLog, LogConfig};
+pub use memory::{limit_free_memory, release_free_memory};
 pub use protocol::{AttachOptions, ExecSpec, ExecState, State, Status, Target};
 pub use record::{ExitRecord, ExitStatus, RecordError};
 pub use refusal::{LaunchError, Refusal};

@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: Shoal beside Debian's dockerd, in one run, by turns, on the same machine. Only ratios mean anything.
 
 use std::fs;
+use std::process::Command;
 
-use conformance::client::Engine;
+use conformance::client::{Engine, finish};
 use conformance::error::{Failure, Result};
 use conformance::launch::{Daemon, Kind};
 
@@ -75,6 +76,12 @@ pub fn run(only: &[&str]) -> Result<()> {
 
 fn side(kind: Kind, name: &str) -> Result<Side> {
     let mut daemon = Daemon::new(kind, name)?;
+    // the run directory of a machine is in memory, on any distribution
+    let run = daemon.directory().join("run");
+    fs::create_dir(&run)?;
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "mode=711", "run"]).arg(&run);
+    finish(mount, None)?.ok()?;
     let engine = daemon.start()?;
     Ok(Side { daemon, engine })
 }
@@ -89,7 +96,9 @@ impl Lab {
             shoal.push(measure(&self.shoal)?);
             docker.push(measure(&self.docker)?);
         }
-        Ok((median(shoal), median(docker)))
+        let (shoal, docker) = (median(shoal), median(docker));
+        println!("  Shoal {shoal:.3} s, dockerd {docker:.3} s");
+        Ok((shoal, docker))
     }
 }
 

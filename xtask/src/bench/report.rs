@@ -88,6 +88,8 @@ pub fn page(rows: &[Row], lab: &Lab) -> Result<String> {
 const NOTES: &str = "
 ## How to read it
 
+- The run directories of both are in memory (tmpfs), as `/run` is on any distribution; their data is on the same disk.
+- *idle daemon after …*: fifteen seconds after the last of it.
 - *50 replicas*: from the request that scales a service of `busybox sleep 1000` from 0 to 50 until the API lists 50 running tasks.
 - *crun*: `crun run --detach` of the same program from one bundle, 50 times one after the other. It has no layers to mount, no network to
   make, no log to keep and no state to write; that is the floor for making the processes.

@@ -1,9 +1,8 @@
 //! What this node tells the managers about itself.
 
-use shoal_types::object::{EngineDescription, NodeDescription, Platform, PluginDescription};
+use shoal_engine::Engine;
+use shoal_types::object::{EngineDescription, NodeDescription, Platform, PluginDescription, TlsInfo};
 use shoal_types::spec::{Labels, Resources};
-
-use super::EngineExecutor;
 
 /// What every engine of ours brings, sorted as Docker sorts it.
 const PLUGINS: [(&str, &str); 6] = [
@@ -15,27 +14,26 @@ const PLUGINS: [(&str, &str); 6] = [
     ("Volume", "local"),
 ];
 
-impl EngineExecutor {
-    pub(super) fn describe_now(&self) -> NodeDescription {
-        let info = self.engine.info();
-        NodeDescription {
-            hostname: info.name.unwrap_or_default(),
-            platform: Platform {
-                architecture: info.architecture.unwrap_or_default(),
-                os: info.os_type.unwrap_or_else(|| "linux".into()),
-            },
-            resources: Resources {
-                nano_cpus: info.ncpu.unwrap_or_default().saturating_mul(1_000_000_000),
-                memory_bytes: info.mem_total.unwrap_or_default(),
-                generic_resources: Vec::new(),
-            },
-            engine: EngineDescription {
-                engine_version: info.server_version.unwrap_or_default(),
-                labels: labels(&info.labels.unwrap_or_default()),
-                plugins: PLUGINS.map(|(r#type, name)| plugin(r#type, name)).into(),
-            },
-            tls_info: self.tls.clone(),
-        }
+/// None of it changes while the daemon runs.
+pub(super) fn describe(engine: &Engine, tls: TlsInfo) -> NodeDescription {
+    let info = engine.info();
+    NodeDescription {
+        hostname: info.name.unwrap_or_default(),
+        platform: Platform {
+            architecture: info.architecture.unwrap_or_default(),
+            os: info.os_type.unwrap_or_else(|| "linux".into()),
+        },
+        resources: Resources {
+            nano_cpus: info.ncpu.unwrap_or_default().saturating_mul(1_000_000_000),
+            memory_bytes: info.mem_total.unwrap_or_default(),
+            generic_resources: Vec::new(),
+        },
+        engine: EngineDescription {
+            engine_version: info.server_version.unwrap_or_default(),
+            labels: labels(&info.labels.unwrap_or_default()),
+            plugins: PLUGINS.map(|(r#type, name)| plugin(r#type, name)).into(),
+        },
+        tls_info: tls,
     }
 }
 

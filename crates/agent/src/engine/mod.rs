@@ -29,7 +29,7 @@ const TASK_LABEL: &str = "com.docker.swarm.task.id";
 pub struct EngineExecutor {
     engine: Arc<Engine>,
     node: NodeId,
-    tls: TlsInfo,
+    description: NodeDescription,
     images: image::Images,
     /// One task is prepared, started, stopped or removed at a time: what was broken off ends before the next begins.
     turns: Mutex<HashMap<TaskId, Arc<tokio::sync::Mutex<()>>>>,
@@ -38,8 +38,9 @@ pub struct EngineExecutor {
 impl EngineExecutor {
     /// Runs the tasks of `node`, which trusts `tls`, on `engine`.
     pub fn new(engine: Arc<Engine>, node: NodeId, tls: TlsInfo) -> Self {
+        let description = describe::describe(&engine, tls);
         let images = image::Images::new(engine.clone());
-        Self { engine, node, tls, images, turns: Mutex::default() }
+        Self { engine, node, description, images, turns: Mutex::default() }
     }
 
     async fn turn(&self, task: TaskId) -> tokio::sync::OwnedMutexGuard<()> {
@@ -49,7 +50,7 @@ impl EngineExecutor {
 
     fn expanded(&self, task: &Task) -> Result<ContainerSpec, Failure> {
         let spec = task.spec.container_spec.as_ref().ok_or_else(|| failure("container spec required"))?;
-        let context = Context::of(task, self.node, &self.describe_now());
+        let context = Context::of(task, self.node, &self.description);
         expand(spec, &context).map_err(failure)
     }
 
@@ -151,7 +152,7 @@ impl EngineExecutor {
 #[async_trait]
 impl Executor for EngineExecutor {
     async fn describe(&self) -> NodeDescription {
-        self.describe_now()
+        self.description.clone()
     }
 
     async fn act(&self, action: Action, task: &Task) -> Outcome {

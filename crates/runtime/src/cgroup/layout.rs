@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 
 use super::{CgroupError, PATIENCE, io_error};
 
@@ -46,8 +46,24 @@ impl Layout {
         static LAYOUT: OnceLock<Layout> = OnceLock::new();
         LAYOUT.get_or_init(|| match statfs(ROOT) {
             Ok(found) if found.filesystem_type() == CGROUP2_SUPER_MAGIC => Self::Unified(ROOT.into()),
-            _ => Self::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()),
+            _ => Self::usual(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
+                .unwrap_or_else(|| Self::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())),
         })
+    }
+
+    /// From the text of `/proc/self/cgroup`: version 1 where every distribution has it, each controller under its name.
+    /// `None`: look at the mounts, which takes long on a host with many containers.
+    fn usual(hierarchies: &str) -> Option<Self> {
+        let controllers =
+            hierarchies.lines().filter_map(|line| line.split(':').nth(1)).flat_map(|list| list.split(','));
+        let place = |controller: &str| {
+            let point = fs::canonicalize(Path::new(ROOT).join(controller)).ok()?;
+            let mounted = statfs(&point).is_ok_and(|found| found.filesystem_type() == CGROUP_SUPER_MAGIC);
+            mounted.then(|| (controller.to_owned(), point))
+        };
+        let split: BTreeMap<_, _> =
+            controllers.filter(|c| CONTROLLERS.contains(c)).map(place).collect::<Option<_>>()?;
+        (!split.is_empty()).then_some(Self::Split(split))
     }
 
     /// From the text of `/proc/self/mountinfo`.
@@ -152,6 +168,14 @@ mod tests {
         let layout = Layout::parse(text);
         assert_eq!(layout, Layout::Unified("/sys/fs/cgroup".into()));
         assert_eq!(layout.dirs(Path::new("/shoal/x")), [PathBuf::from("/sys/fs/cgroup/shoal/x")]);
+    }
+
+    #[test]
+    fn what_is_found_under_the_usual_names_is_what_the_mounts_say() {
+        let mounts = Layout::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap());
+        let usual = Layout::usual(&fs::read_to_string("/proc/self/cgroup").unwrap());
+        assert!(usual.is_none_or(|usual| usual == mounts));
+        assert_eq!(Layout::usual("1:name=systemd:/\n0::/\n"), None);
     }
 
     #[test]

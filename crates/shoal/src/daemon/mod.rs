@@ -2,6 +2,7 @@
 
 mod flags;
 mod listen;
+mod memory;
 mod pidfile;
 mod wiring;
 
@@ -43,6 +44,7 @@ pub enum DaemonError {
 pub fn run(flags: Flags) -> Result<(), DaemonError> {
     let settings = flags.settle()?;
     log_to_stderr(settings.log_level);
+    shoal_runtime::limit_free_memory();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("shoal")
@@ -76,6 +78,7 @@ async fn serve(settings: Settings) -> Result<(), DaemonError> {
     let router = parts.router();
     let sockets: Vec<PathBuf> = listeners.iter().filter_map(Listener::path).collect();
     let accepting: Vec<_> = listeners.into_iter().map(|l| tokio::spawn(accept(l, router.clone()))).collect();
+    let tidying = tokio::spawn(memory::run());
     notify(sd_notify::NotifyState::Ready);
     tracing::info!("serving");
     tokio::select! {
@@ -84,6 +87,7 @@ async fn serve(settings: Settings) -> Result<(), DaemonError> {
     }
     tracing::info!("stopping; containers go on");
     notify(sd_notify::NotifyState::Stopping);
+    tidying.abort();
     accepting.iter().for_each(tokio::task::JoinHandle::abort);
     parts.close().await;
     for socket in sockets {

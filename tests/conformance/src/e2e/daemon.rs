@@ -67,8 +67,20 @@ fn daemon(binary: &Path, name: &str) -> Result<Daemon> {
 
 /// Runs a second daemon, in the namespace of the first, that should not start: one sentence with this in it, and exit code 1.
 fn refused(first: &Daemon, binary: &Path, arguments: &[&str], wanted: &str) -> Result<()> {
+    let place = first.directory().join("refused").display().to_string();
     let mut command = first.inside("timeout");
     command.arg("20").arg(binary).arg("daemon").args(arguments);
+    // one that starts after all must not take the default places
+    for (option, value) in [
+        ("-H", format!("unix://{place}.sock")),
+        ("--data-root", format!("{place}/data")),
+        ("--exec-root", format!("{place}/run")),
+        ("--pidfile", format!("{place}/pid")),
+    ] {
+        if !arguments.contains(&option) {
+            command.args([option, &value]);
+        }
+    }
     let Done { code, out, err, .. } = finish(command, None)?;
     let said = format!("{out}{err}");
     let sentences: Vec<&str> = said.lines().filter(|line| !line.contains(" INFO ")).collect();
@@ -77,18 +89,6 @@ fn refused(first: &Daemon, binary: &Path, arguments: &[&str], wanted: &str) -> R
         "{arguments:?} ended with {code} and said {said:?}, wanted {wanted:?}"
     );
     Ok(())
-}
-
-/// Command line options for roots of their own below `place`.
-fn roots(place: &str) -> [String; 6] {
-    [
-        "--data-root".to_owned(),
-        format!("{place}/data"),
-        "--exec-root".to_owned(),
-        format!("{place}/run"),
-        "--pidfile".to_owned(),
-        format!("{place}/pid"),
-    ]
 }
 
 fn an_unknown_flag_is_refused(binary: &Path) -> Result<()> {
@@ -139,39 +139,24 @@ fn a_root_in_use_is_refused(binary: &Path) -> Result<()> {
     let mut first = daemon(binary, "root")?;
     first.start()?;
     let place = first.directory().display().to_string();
-    let socket = format!("unix://{place}/other.sock");
-    let [data, data_root, exec, exec_root, pid, _] = roots(&place);
-    let other = format!("{place}/other");
-    for (data_root, exec_root, wanted) in
-        [(&data_root, &format!("{other}/run"), &data_root), (&format!("{other}/data"), &exec_root, &exec_root)]
-    {
-        let pidfile = format!("{other}.pid");
-        refused(&first, binary, &["-H", &socket, &data, data_root, &exec, exec_root, &pid, &pidfile], wanted)?;
+    for (option, root) in [("--data-root", format!("{place}/data")), ("--exec-root", format!("{place}/run"))] {
+        refused(&first, binary, &[option, &root], &root)?;
     }
-    ensure!(!Path::new(&format!("{place}/other.sock")).exists(), "a socket of the refused daemon is left");
+    ensure!(!Path::new(&format!("{place}/refused.sock")).exists(), "a socket of the refused daemon is left");
     first.start()?.in_swarm().map(drop)
 }
 
 fn a_socket_that_is_served_is_refused(binary: &Path) -> Result<()> {
     let mut first = daemon(binary, "socket")?;
     let engine = first.start()?;
-    let place = first.directory().display().to_string();
-    let options = roots(&format!("{place}/other"));
-    let mut arguments: Vec<&str> = options.iter().map(String::as_str).collect();
-    let address = engine.address.url();
-    arguments.extend(["-H", &address]);
-    refused(&first, binary, &arguments, "engine.sock")?;
+    refused(&first, binary, &["-H", &engine.address.url()], "engine.sock")?;
     same!(engine.address.request("GET", "/_ping", &[], b"")?.status, 200, "the first one still answers");
     Ok(())
 }
 
 fn an_open_tcp_address_without_tls_is_refused(binary: &Path) -> Result<()> {
     let first = daemon(binary, "tcp")?;
-    let place = first.directory().display().to_string();
-    let options = roots(&place);
-    let mut arguments: Vec<&str> = options.iter().map(String::as_str).collect();
-    arguments.extend(["-H", "tcp://0.0.0.0:2375"]);
-    refused(&first, binary, &arguments, "0.0.0.0:2375")
+    refused(&first, binary, &["-H", "tcp://0.0.0.0:2375"], "0.0.0.0:2375")
 }
 
 fn the_socket_belongs_to_the_group_docker(binary: &Path) -> Result<()> {

@@ -12,6 +12,7 @@ use crate::{case, ensure, same};
 pub const TESTS: &[Test] = &[
     case!(Swarm, item_033_an_unsatisfied_constraint_says_so),
     case!(Swarm, item_034_too_large_a_reservation_says_so),
+    case!(Swarm, item_035_a_host_port_is_used_once_on_a_node),
     case!(Swarm, item_036_max_replicas_per_node_says_so),
     case!(Swarm, item_039_a_missing_label_is_not_equal_to_anything),
     case!(Swarm, constraints_compare_as_documented),
@@ -52,6 +53,25 @@ fn item_034_too_large_a_reservation_says_so(cx: &Cx<'_>) -> Result<()> {
         cx.wait_pending(&service, "no suitable node (insufficient resources on 1 node)")?;
     }
     Ok(())
+}
+
+fn item_035_a_host_port_is_used_once_on_a_node(cx: &Cx<'_>) -> Result<()> {
+    let ports = json!([{"PublishMode": "host", "Protocol": "tcp", "TargetPort": 80, "PublishedPort": 18099}]);
+    let answer =
+        cx.try_service("svc", json!({"EndpointSpec": {"Ports": ports}, "Mode": {"Replicated": {"Replicas": 3}}}))?;
+    if answer.status == 501 {
+        // an engine that cannot do it yet must say so
+        return answer.refused(501, "port").map(drop);
+    }
+    let service = text(&answer.status(201)?.json()?["ID"]);
+    cx.until("one runs and two wait", SOON, || {
+        let wanted = "no suitable node (host-mode port already in use on 1 node)";
+        let tasks = cx.tasks(&service)?;
+        let waiting =
+            tasks.iter().filter(|task| task["Status"]["State"] == "pending" && task["Status"]["Err"] == wanted).count();
+        ensure!(waiting == 2 && cx.running(&service)?.len() == 1, "{}", cx.states(&service)?);
+        Ok(())
+    })
 }
 
 fn item_036_max_replicas_per_node_says_so(cx: &Cx<'_>) -> Result<()> {

@@ -1,10 +1,11 @@
 //! The engine itself: ping, version, info, and how API versions are agreed on.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cx::{Cx, text};
 use crate::error::{Failure, Result};
 use crate::harness::Test;
+use crate::http::Answer;
 use crate::{case, ensure, same};
 
 /// The tests of this part.
@@ -15,6 +16,8 @@ pub const TESTS: &[Test] = &[
     case!(Engine, a_version_that_is_too_new_or_too_old_is_refused),
     case!(Engine, an_unversioned_path_means_the_newest_version),
     case!(Engine, an_unknown_path_is_404),
+    case!(Engine, what_an_engine_cannot_do_yet_it_names),
+    case!(Swarm, what_a_service_cannot_have_yet_is_named),
 ];
 
 /// The engine's clock, as it prints times.
@@ -121,4 +124,60 @@ fn an_unknown_path_is_404(cx: &Cx<'_>) -> Result<()> {
         .refused(404, "page not found")
         .map_err(|error| Failure::wrong(format!("without a version: {error}")))
         .map(drop)
+}
+
+/// Either the engine does it, or it says with 501 what it cannot do.
+fn done_or_named(answer: Answer, what: &str, word: &str) -> Result<()> {
+    let unknown = answer.status == 404 && answer.text().contains("page not found");
+    ensure!(!unknown, "{what} is an unknown path");
+    if answer.status == 501 {
+        let message = text(&serde_json::from_slice::<Value>(&answer.body)?["message"]);
+        ensure!(message.to_lowercase().contains(word), "{what} is refused without a word of it: {message:?}");
+    }
+    Ok(())
+}
+
+fn what_an_engine_cannot_do_yet_it_names(cx: &Cx<'_>) -> Result<()> {
+    let id = cx.sleeper("c")?;
+    for (path, word) in [
+        ("/secrets".to_owned(), "secret"),
+        ("/configs".to_owned(), "config"),
+        ("/plugins".to_owned(), "plugin"),
+        ("/system/df".to_owned(), "df"),
+        (format!("/containers/{id}/top"), "top"),
+        (format!("/containers/{id}/changes"), "diff"),
+        (format!("/containers/{id}/stats?stream=0&one-shot=1"), "stats"),
+        (format!("/containers/{id}/archive?path=/etc/passwd"), "c"),
+        ("/images/busybox/history".to_owned(), "history"),
+        ("/distribution/127.0.0.1:1/x/json".to_owned(), "distribution"),
+    ] {
+        done_or_named(cx.get(&path)?, &path, word)?;
+    }
+    for (path, word) in [
+        (format!("/containers/{id}/pause"), "pause"),
+        (format!("/containers/{id}/unpause"), "unpause"),
+        (format!("/containers/{id}/rename?name={}", cx.name("other")), "rename"),
+        ("/containers/prune?filters=%7B%22label%22%3A%5B%22nosuchlabel%22%5D%7D".to_owned(), "prune"),
+        ("/build".to_owned(), "build"),
+        ("/session".to_owned(), "build"),
+        ("/auth".to_owned(), "auth"),
+    ] {
+        done_or_named(cx.act(&path)?, &path, word)?;
+    }
+    Ok(())
+}
+
+fn what_a_service_cannot_have_yet_is_named(cx: &Cx<'_>) -> Result<()> {
+    let secret = json!([{"SecretID": "nosuchsecret", "SecretName": "s", "File": {"Name": "s", "UID": "0", "GID": "0", "Mode": 292}}]);
+    let config = json!([{"ConfigID": "nosuchconfig", "ConfigName": "c", "File": {"Name": "c", "UID": "0", "GID": "0", "Mode": 292}}]);
+    for (change, word) in [
+        (json!({"TaskTemplate": {"ContainerSpec": {"Secrets": secret}}}), "secret"),
+        (json!({"TaskTemplate": {"ContainerSpec": {"Configs": config}}}), "config"),
+        (json!({"TaskTemplate": {"Networks": [{"Target": "nosuchnetwork"}]}}), "network"),
+    ] {
+        let answer = cx.try_service("svc", change.clone())?;
+        ensure!(answer.status >= 400, "{change} was accepted: {}", answer.text());
+        ensure!(answer.text().to_lowercase().contains(word), "{change}: {} {}", answer.status, answer.text());
+    }
+    Ok(())
 }
