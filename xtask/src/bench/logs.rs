@@ -1,14 +1,15 @@
 //! A container that writes a hundred megabytes of log lines.
 
 use std::io::{BufReader, Read};
+use std::process::Command;
 use std::time::Instant;
 
+use conformance::client::finish;
 use conformance::cx::Cx;
 use conformance::error::{Failure, Result};
 use conformance::images;
 use serde_json::json;
 
-use super::pull::shell;
 use super::report::{Better, Row};
 use super::{Lab, Side, median};
 
@@ -31,7 +32,9 @@ pub fn measure(lab: &Lab) -> Result<Vec<Row>> {
     let mut floor = Vec::new();
     for _ in 0..ROUNDS {
         let start = Instant::now();
-        shell(&line)?;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line]);
+        finish(shell, None)?.ok()?;
         floor.push(start.elapsed().as_secs_f64());
     }
     std::fs::remove_file(file)?;

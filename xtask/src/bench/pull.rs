@@ -1,9 +1,7 @@
 //! A large image from a registry on loopback.
 
-use std::process::Command;
 use std::time::Instant;
 
-use conformance::client::finish;
 use conformance::error::{Failure, Result};
 use conformance::http::encode;
 use conformance::images::{Image, Layer};
@@ -76,11 +74,4 @@ fn image() -> Image {
             .finish()
     });
     Image { reference: "bench:1".to_owned(), layers: layers.collect(), config: json!({"Cmd": ["true"]}) }
-}
-
-/// What a shell command prints; kept for floors that are other programs.
-pub fn shell(line: &str) -> Result<String> {
-    let mut command = Command::new("sh");
-    command.args(["-c", line]);
-    finish(command, None)?.ok()
 }

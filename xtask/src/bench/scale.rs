@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use conformance::client::finish;
-use conformance::cx::{Cx, text};
+use conformance::cx::Cx;
 use conformance::error::{Failure, Result};
 use conformance::images;
 use conformance::launch::clear;
@@ -142,12 +142,11 @@ fn crun_round(bundle: &Path) -> Result<f64> {
 fn command(program: &str, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(arguments);
-    Ok(text(&json!(finish(command, None)?.ok()?)))
+    finish(command, None)?.ok()
 }
 
 /// Runs a command whose children keep its output open: it must not be a pipe.
 fn quiet(program: &str, arguments: &[&str]) -> Result<()> {
-    use std::process::Stdio;
     let status = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())

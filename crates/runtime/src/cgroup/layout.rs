@@ -139,10 +139,13 @@ impl Layout {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match fs::write(&file, value) {
-                Err(err) if !frozen && err.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(err) if !frozen && is_gone(&err) => return Ok(()),
                 other => other.map_err(io_error(&file))?,
             }
-            let state = fs::read_to_string(&event).map_err(io_error(&event))?;
+            let state = match fs::read_to_string(&event) {
+                Err(err) if !frozen && is_gone(&err) => return Ok(()),
+                other => other.map_err(io_error(&event))?,
+            };
             if state.lines().any(|line| line == expected) {
                 return Ok(());
             }
@@ -152,6 +155,11 @@ impl Layout {
             sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// The group was not there, or was removed between opening its file and using it.
+pub(super) fn is_gone(err: &io::Error) -> bool {
+    err.kind() == io::ErrorKind::NotFound || err.raw_os_error() == Some(libc::ENODEV)
 }
 
 fn below(mount: &Path, cgroup: &Path) -> PathBuf {

@@ -92,7 +92,8 @@ async fn a_setup_that_fails_names_what_the_kernel_refused() {
 
     let mut container = Container::new(&["true"]);
     container.spec["hooks"] = json!({"poststop": [{"path": "/bin/true"}]});
-    let Err(SpawnError::Launch(LaunchError::Config(text))) = container.spawn().await else { panic!() };
+    let err = container.spawn().await.unwrap_err();
+    let SpawnError::Launch(LaunchError::Config(text)) = err else { panic!("{err:?}") };
     assert_eq!(text, "poststart and poststop hooks are not supported");
 
     let container = Container::new(&["true"]);
