@@ -228,7 +228,7 @@ fn acknowledged_writes_survive_sigkill_at_any_instant() {
         // Some rounds die while the log is opened, some after a few writes, at an odd moment.
         let until = Instant::now() + Duration::from_millis(40 + round * 37);
         let mut seen = 0;
-        while seen == 0 && round % 3 != 0 || Instant::now() < until && round % 3 != 0 {
+        while round % 3 != 0 && (seen == 0 || Instant::now() < until) {
             let Some(Ok(line)) = lines.next() else { panic!("the child ended by itself") };
             if let Some(number) = line.split("acknowledged ").nth(1) {
                 seen = number.parse().unwrap();

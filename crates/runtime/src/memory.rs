@@ -18,7 +18,7 @@ pub fn limit_free_memory() {
     }
 }
 
-/// Gives the system back what is free. Takes about a millisecond for each ten MiB of it.
+/// Gives the system back what is free.
 pub fn release_free_memory() {
     // SAFETY: touches free memory only, under the allocator's own locks
     unsafe { libc::malloc_trim(0) };

@@ -45,7 +45,7 @@ impl Engine {
         if request.cluster_volume_spec.is_some() {
             return Err(Error::unsupported("cluster volumes"));
         }
-        for option in request.driver_opts.iter().flatten().map(|(name, _)| name) {
+        if let Some((option, _)) = request.driver_opts.iter().flatten().next() {
             return Err(if LOCAL_OPTIONS.contains(&option.as_str()) {
                 Error::unsupported("options of the volume driver \"local\"")
             } else {

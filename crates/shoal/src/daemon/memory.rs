@@ -6,7 +6,7 @@ use nix::time::{ClockId, clock_gettime};
 
 /// How often to look.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Processor time within an interval that is work. An idle manager uses a tenth of it.
+/// Processor time within an interval that counts as work.
 const WORK: Duration = Duration::from_millis(100);
 
 /// Runs for ever.
