@@ -3,8 +3,13 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
+
+/// How long the last child of a daemon that was killed may take to let go of its parent's locks.
+const LAST_CHILD: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A claimed file; removed when dropped.
 pub struct Pidfile {
@@ -32,12 +37,26 @@ impl Pidfile {
             std::fs::create_dir_all(dir).map_err(failed)?;
         }
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
-        let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| PidfileError::Held {
+        let mut lock = lock(file).map_err(|()| PidfileError::Held {
             path: path.to_owned(),
             holder: std::fs::read_to_string(path).unwrap_or_default().trim().to_owned(),
         })?;
         lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id())).map_err(failed)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+}
+
+/// Takes the lock. A daemon that was killed while it started a supervisor leaves a child that has every lock of its parent
+/// until it has become that supervisor: that much is waited for.
+fn lock(mut file: File) -> Result<Flock<File>, ()> {
+    let deadline = Instant::now() + LAST_CHILD;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err(_) if Instant::now() > deadline => return Err(()),
+            Err((back, _)) => file = back,
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 
