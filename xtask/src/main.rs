@@ -23,19 +23,20 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
-        ["up"] => up::up(),
-        ["down"] => up::down(),
+        ["up"] => up::up().map(|()| true),
+        ["down"] => up::down().map(|()| true),
         ["test"] => test::run(),
-        ["deps"] => deps::check(),
-        ["tidy"] => tidy::check(),
-        ["bench", only @ ..] => bench::run(only),
+        ["deps"] => deps::check().map(|()| true),
+        ["tidy"] => tidy::check().map(|()| true),
+        ["bench", only @ ..] => bench::run(only).map(|()| true),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::FAILURE;
         }
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("xtask: {error}");
             ExitCode::FAILURE

@@ -15,11 +15,11 @@ struct Tally {
     failed: u64,
 }
 
-/// Runs all of it; a failing step does not keep the others from running.
+/// Runs all of it; a failing step does not keep the others from running. Whether all of it passed.
 ///
 /// # Errors
-/// The machine lacks something that cannot be installed, or anything failed.
-pub fn run() -> Result<()> {
+/// The machine lacks something that cannot be installed.
+pub fn run() -> Result<bool> {
     let start = Instant::now();
     demand_root()?;
     packages::ensure(For::Test)?;
@@ -55,7 +55,7 @@ pub fn run() -> Result<()> {
     }
     say(&format!("done in {} s", start.elapsed().as_secs()));
     println!("{} passed, {} failed", tally.passed, tally.failed);
-    if tally.failed == 0 { Ok(()) } else { Err(Failure::wrong(format!("{} failed", tally.failed))) }
+    Ok(tally.failed == 0)
 }
 
 impl Tally {
@@ -88,11 +88,9 @@ impl Tally {
 
     /// Reads a summary: nextest's, cargo's or our own.
     fn add(&mut self, line: &str) {
-        let line = line.trim();
-        let summary = line.starts_with("Summary [")
-            || line.starts_with("test result: ")
-            || line.starts_with(|first: char| first.is_ascii_digit());
-        if !summary {
+        // indented, a result is part of what nextest shows of a failed test
+        let counts = line.starts_with("test result: ") || line.starts_with(|first: char| first.is_ascii_digit());
+        if !counts && !line.trim_start().starts_with("Summary [") {
             return;
         }
         let words: Vec<&str> = line.split([' ', ',', ';']).filter(|word| !word.is_empty()).collect();
@@ -117,6 +115,7 @@ mod tests {
         tally.add("     Summary [   4.035s] 75 tests run: 73 passed (1 slow), 2 failed, 4 skipped");
         tally.add("test result: ok. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out");
         tally.add("10 passed, 3 failed, 2 skipped");
+        tally.add("    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 19 filtered out");
         tally.add("  ok   something 9 passed");
         assert_eq!((tally.passed, tally.failed), (88, 6));
     }

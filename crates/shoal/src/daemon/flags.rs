@@ -192,7 +192,10 @@ impl Flags {
 
 fn read(path: &Path) -> Result<Flags, SettingsError> {
     let text = std::fs::read(path).map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
-    serde_json::from_slice(&text).map_err(|source| SettingsError::Invalid { path: path.to_owned(), source })
+    // A list of no members would pass for an object of no members otherwise.
+    serde_json::from_slice::<serde_json::Map<_, _>>(&text)
+        .and_then(|members| serde_json::from_value(members.into()))
+        .map_err(|source| SettingsError::Invalid { path: path.to_owned(), source })
 }
 
 fn one<T>(name: &'static str, flag: Option<T>, file: Option<T>) -> Result<Option<T>, SettingsError> {

@@ -160,7 +160,7 @@ fn what_an_engine_cannot_do_yet_it_names(cx: &Cx<'_>) -> Result<()> {
         ("/containers/prune?filters=%7B%22label%22%3A%5B%22nosuchlabel%22%5D%7D".to_owned(), "prune"),
         ("/build".to_owned(), "build"),
         ("/session".to_owned(), "build"),
-        ("/auth".to_owned(), "auth"),
+        ("/auth".to_owned(), "login"),
     ] {
         done_or_named(cx.act(&path)?, &path, word)?;
     }
