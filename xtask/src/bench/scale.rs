@@ -17,6 +17,8 @@ use super::{Lab, Side, median};
 
 const REPLICAS: usize = 50;
 const ROUNDS: usize = 3;
+/// Seconds that fifty tasks may take to come or to go.
+const PATIENCE: u64 = 120;
 
 /// Both engines, and `crun`.
 ///
@@ -61,26 +63,26 @@ fn up_and_down(side: &Side) -> Result<Duration> {
     let scale = |replicas: usize| cx.update("scale", json!({"Mode": {"Replicated": {"Replicas": replicas}}}));
     let start = Instant::now();
     scale(REPLICAS)?;
-    until(|| Ok(cx.running("scale")?.len() == REPLICAS))?;
+    cx.until("fifty tasks run", PATIENCE, || {
+        let running = cx.running("scale")?.len();
+        if running == REPLICAS {
+            Ok(())
+        } else {
+            Err(Failure::wrong(format!("{running} run: {}", cx.states("scale")?)))
+        }
+    })?;
     let took = start.elapsed();
     scale(0)?;
-    until(|| {
-        let left =
-            cx.engine.list("/containers/json?all=1", &json!({"label": ["com.docker.swarm.service.name=scale"]}))?;
-        Ok(left.is_empty() && cx.tasks("scale")?.is_empty())
+    cx.until("nothing is left of them", PATIENCE, || {
+        let filter = json!({"label": ["com.docker.swarm.service.name=scale"]});
+        let (containers, tasks) = (cx.engine.list("/containers/json?all=1", &filter)?.len(), cx.tasks("scale")?.len());
+        if containers + tasks == 0 {
+            Ok(())
+        } else {
+            Err(Failure::wrong(format!("{containers} containers, {tasks} tasks: {}", cx.states("scale")?)))
+        }
     })?;
     Ok(took)
-}
-
-fn until(condition: impl Fn() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(180);
-    while !condition()? {
-        if Instant::now() > end {
-            return Err(Failure::wrong("not within three minutes"));
-        }
-        std::thread::sleep(Duration::from_millis(25));
-    }
-    Ok(())
 }
 
 /// Seconds that `crun run --detach` takes 50 times.
