@@ -14,7 +14,7 @@ use crate::http::Address;
 /// How long a daemon may take until it answers.
 const START: Duration = Duration::from_secs(60);
 /// How long a daemon may take to end after SIGTERM.
-const STOP: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_secs(30);
 
 /// Which engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,8 +227,11 @@ impl Drop for Daemon {
         if self.lasts {
             return;
         }
-        if let Err(error) = self.stop().and_then(|()| clear(&self.namespace, &self.directory)) {
-            eprintln!("taking down {}: {error}", self.directory.display());
+        // one that would not end has been killed: the rest has to go all the same
+        for outcome in [self.stop(), clear(&self.namespace, &self.directory)] {
+            if let Err(error) = outcome {
+                eprintln!("taking down {}: {error}", self.directory.display());
+            }
         }
     }
 }

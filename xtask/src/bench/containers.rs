@@ -15,6 +15,7 @@ const ROUNDS: usize = 15;
 /// # Errors
 /// There is no client that both accept.
 pub fn measure(lab: &Lab) -> Result<Vec<Row>> {
+    lab.load_images()?;
     let run = |side: &Side| -> Result<f64> {
         let start = Instant::now();
         side.engine.docker(&["run", "--rm", "busybox", "true"], None)?.ok()?;

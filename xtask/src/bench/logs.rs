@@ -22,9 +22,7 @@ const ROUNDS: usize = 3;
 /// # Errors
 /// An engine loses a line.
 pub fn measure(lab: &Lab) -> Result<Vec<Row>> {
-    for side in [&lab.shoal, &lab.docker] {
-        images::load_all(&side.engine)?;
-    }
+    lab.load_images()?;
     let (shoal, docker) = lab.by_turns(ROUNDS, write_and_count)?;
     let program = images::clock_program()?;
     let file = std::env::temp_dir().join(format!("bench-log-{}", std::process::id()));

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use conformance::cx::Cx;
 use conformance::error::{Failure, Result};
-use conformance::images;
 use serde_json::json;
 
 use super::report::{Better, Row};
@@ -23,9 +22,7 @@ const IDLE: Duration = Duration::from_secs(15);
 pub fn measure(lab: &Lab) -> Result<Vec<Row>> {
     let idle = |side: &Side| total(side, |line| !is_helper(line), "VmRSS:");
     let (shoal, docker) = (idle(&lab.shoal)?, idle(&lab.docker)?);
-    for side in [&lab.shoal, &lab.docker] {
-        images::load_all(&side.engine)?;
-    }
+    lab.load_images()?;
     let (own, theirs) = (helpers(&lab.shoal)?, helpers(&lab.docker)?);
     std::thread::sleep(IDLE);
     let after = idle(&lab.shoal)?;

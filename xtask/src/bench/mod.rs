@@ -5,6 +5,7 @@ use std::process::Command;
 
 use conformance::client::{Engine, finish};
 use conformance::error::{Failure, Result};
+use conformance::images;
 use conformance::launch::{Daemon, Kind};
 
 use crate::packages::{self, For};
@@ -89,6 +90,11 @@ fn side(kind: Kind, name: &str) -> Result<Side> {
 // === impl Lab ===
 
 impl Lab {
+    /// Loads the images into both; an image that is there already costs little.
+    fn load_images(&self) -> Result<()> {
+        [&self.shoal, &self.docker].into_iter().try_for_each(|side| images::load_all(&side.engine))
+    }
+
     /// Measures both sides by turns, so that whatever else the machine does meets both; their medians, Shoal's first.
     fn by_turns(&self, rounds: usize, measure: impl Fn(&Side) -> Result<f64>) -> Result<(f64, f64)> {
         let (mut shoal, mut docker) = (Vec::new(), Vec::new());

@@ -25,6 +25,7 @@ const PATIENCE: u64 = 120;
 /// # Errors
 /// An engine refuses the service, or does not bring it up.
 pub fn measure(lab: &Lab) -> Result<Vec<Row>> {
+    lab.load_images()?;
     for side in [&lab.shoal, &lab.docker] {
         if !side.engine.in_swarm()? {
             side.engine.swarm_init()?;
@@ -94,6 +95,7 @@ fn crun() -> Result<f64> {
     clear("no-namespace", &bundle)?;
     if mounted {
         command("umount", &[HUGETLB])?;
+        fs::remove_dir(HUGETLB)?;
     }
     measured.map(median)
 }
