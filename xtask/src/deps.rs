@@ -26,9 +26,9 @@ enum Layer {
 const LAYERS: &[(Layer, &[&str])] = &[
     (Layer::Types, &["types"]),
     (Layer::Core, &["store", "plan", "schedule", "allocate", "lifecycle", "rules"]),
-    (Layer::Adapter, &["wire", "raft", "runtime", "image", "network", "engine"]),
-    (Layer::Service, &["manager", "agent", "node", "api", "cli"]),
-    (Layer::Binary, &["shoal"]),
+    (Layer::Adapter, &["ambient", "wire", "raft", "runtime", "image", "network", "engine"]),
+    (Layer::Service, &["manager", "agent", "node", "api", "cli", "lab"]),
+    (Layer::Binary, &["shoal", "sim"]),
 ];
 
 /// Pairs of which the first must not lead to the second, not even by way of others.

@@ -6,6 +6,7 @@ mod bench;
 mod deps;
 mod packages;
 mod shell;
+mod sim;
 mod test;
 mod tidy;
 mod up;
@@ -17,7 +18,10 @@ usage: cargo xtask COMMAND
   test    every check and every test; installs the Debian packages that they need
   deps    checks which crate may depend on which
   tidy    checks the sizes of files and functions, and that the map of the project is true
-  bench   measures Shoal beside Debian's dockerd and writes docs/benchmarks.md";
+  sim     simulates whole clusters: `sim --seeds N`, `sim --seed S` runs one and shows it, `sim --plant NAME` plants a bug,
+          `sim --plants` sees that each of them is found
+  bench   measures Shoal beside Debian's dockerd and writes docs/benchmarks.md; `bench cluster` measures
+          clusters, `bench scale-sim` simulates 5,000 nodes, `bench cores` measures planner and scheduler";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +32,10 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["deps"] => deps::check().map(|()| true),
         ["tidy"] => tidy::check().map(|()| true),
+        ["sim", words @ ..] => sim::run(words),
+        ["bench", "scale-sim", words @ ..] => bench::simulated::scale(words).map(|()| true),
+        ["bench", "cluster"] => bench::cluster::run().map(|()| true),
+        ["bench", "cores"] => bench::simulated::cores().map(|()| true),
         ["bench", only @ ..] => bench::run(only).map(|()| true),
         _ => {
             eprintln!("{USAGE}");

@@ -9,7 +9,7 @@ use bollard_stubs::models::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shoal_types::spec::{ContainerSpec, Labels, LogDriver, MountType, PublishMode, ResourceRequirements, TaskSpec};
-use shoal_types::{NodeId, Task, name};
+use shoal_types::{NodeId, Task, generic, name};
 
 /// Why a task has no valid container. Docker's texts: they become the task's error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +49,7 @@ pub fn plan_container(task: &Task, spec: &ContainerSpec, node: NodeId) -> Result
         image: Some(familiar(&spec.image)),
         hostname: text(&spec.hostname),
         user: text(&spec.user),
-        env: list(&spec.env),
+        env: list(&environment(task, spec)),
         entrypoint: list(&spec.command),
         cmd: list(&spec.args),
         working_dir: text(&spec.dir),
@@ -63,6 +63,12 @@ pub fn plan_container(task: &Task, spec: &ContainerSpec, node: NodeId) -> Result
         host_config: Some(host_config(task, spec)?),
         ..ContainerCreateBody::default()
     })
+}
+
+/// That of the spec, and what the task was given of its node's generic resources.
+fn environment(task: &Task, spec: &ContainerSpec) -> Vec<String> {
+    let given = generic::environment("DOCKER_RESOURCE", &task.assigned_generic);
+    spec.env.iter().cloned().chain(given).collect()
 }
 
 fn host_config(task: &Task, spec: &ContainerSpec) -> Result<HostConfig, ContainerError> {

@@ -10,6 +10,8 @@ use shoal_types::object::NodeDescription;
 use shoal_types::{Task, TaskId};
 use shoal_wire::logs::{LogLine, LogOptions};
 
+use crate::payloads::Payloads;
+
 /// What became of an action, and what is known of the container after it.
 pub type Outcome = (Result<(), Failure>, Facts);
 
@@ -19,8 +21,16 @@ pub trait Executor: Send + Sync + 'static {
     /// What this node is.
     async fn describe(&self) -> NodeDescription;
 
-    /// Does `action` for `task`, or what is left to do of it. A container that ran and ended is not started again.
-    async fn act(&self, action: Action, task: &Task) -> Outcome;
+    /// Waits until this node is something else than what was `said` of it, where that can be noticed; it is asked from time
+    /// to time in any case.
+    async fn changed(&self, said: &NodeDescription) {
+        let _ = said;
+        std::future::pending().await
+    }
+
+    /// Does `action` for `task`, or what is left to do of it; what the container is to have of secrets and configs is asked
+    /// of `payloads` when it starts. A container that ran and ended is not started again.
+    async fn act(&self, action: Action, task: &Task, payloads: &Payloads) -> Outcome;
 
     /// Removes the container of a task with all that belongs to it; nothing where there is none.
     async fn remove(&self, task: TaskId) -> Result<(), Failure>;

@@ -4,12 +4,16 @@
 //! Owns the node's durable record of what it was told to run. Leaves to others: how a container is run (`engine`, behind
 //! [`executor::Executor`]), what the next step of a task is (`lifecycle`), how managers are reached (`wire::Uplink`).
 
+#[cfg(feature = "engine")]
 mod container;
+#[cfg(feature = "engine")]
 mod engine;
 pub mod executor;
 mod logs;
+pub mod payloads;
 mod record;
 mod reporter;
+mod search;
 mod session;
 mod task;
 mod worker;
@@ -17,10 +21,13 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use redb::StorageBackend;
 use shoal_wire::Uplink;
 use tokio::task::JoinHandle;
 
+#[cfg(feature = "engine")]
 pub use container::ContainerError;
+#[cfg(feature = "engine")]
 pub use engine::EngineExecutor;
 use executor::Executor;
 use record::{Record, RecordError};
@@ -56,7 +63,23 @@ impl Agent {
     pub fn start(state_dir: &Path, uplink: Arc<dyn Uplink>, executor: Arc<dyn Executor>) -> Result<Self, StartError> {
         std::fs::create_dir_all(state_dir)
             .map_err(|source| StartError::Directory { path: state_dir.to_owned(), source })?;
-        let worker = Worker::resume(executor, Record::open(&state_dir.join("tasks.redb"))?)?;
+        Self::resume(Record::open(&state_dir.join("tasks.redb"))?, uplink, executor)
+    }
+
+    /// Like [`Self::start`], with the record on `storage`.
+    ///
+    /// # Errors
+    /// The record cannot be used.
+    pub fn start_on(
+        storage: impl StorageBackend,
+        uplink: Arc<dyn Uplink>,
+        executor: Arc<dyn Executor>,
+    ) -> Result<Self, StartError> {
+        Self::resume(Record::open_on(storage)?, uplink, executor)
+    }
+
+    fn resume(record: Record, uplink: Arc<dyn Uplink>, executor: Arc<dyn Executor>) -> Result<Self, StartError> {
+        let worker = Worker::resume(executor, record)?;
         let session = tokio::spawn(session::run(uplink, worker.clone()));
         Ok(Self { session, worker })
     }

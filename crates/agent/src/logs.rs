@@ -1,11 +1,11 @@
 //! Log lines for clients: managers say which are wanted, this node sends them (swarm-semantics 12).
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures::{Stream, StreamExt, stream};
 use shoal_types::{Task, TaskId};
-use shoal_wire::logs::{LogOptions, LogSelector, Subscription};
+use shoal_wire::logs::{LINES, LogOptions, LogSelector, Subscription, batches};
 use shoal_wire::proto::log_broker_client::LogBrokerClient;
 use shoal_wire::{MAX_MESSAGE, proto};
 use tokio::sync::mpsc;
@@ -15,8 +15,8 @@ use tonic::transport::Channel;
 
 use crate::worker::Worker;
 
-/// Lines sent in one message at most.
-const BATCH: usize = 256;
+/// Why lines of some tasks are missing.
+type Errors = Arc<Mutex<Vec<String>>>;
 
 /// Serves subscriptions over `channel` until the manager ends the stream.
 pub async fn run(channel: Channel, worker: &Arc<Worker>) -> tonic::Status {
@@ -58,11 +58,14 @@ async fn publish(
     options: LogOptions,
 ) {
     let id = subscription_id.clone();
-    let messages = lines(worker, selector, options)
-        .ready_chunks(BATCH)
+    let errors = Errors::default();
+    let messages = lines(worker, selector, options, errors.clone())
+        .ready_chunks(LINES)
+        .flat_map(|lines| stream::iter(batches(lines)))
         .map(move |lines| proto::PublishLogsMessage { subscription_id: id.clone(), lines, ..Default::default() })
         .chain(stream::once(async move {
-            proto::PublishLogsMessage { subscription_id, close: true, ..Default::default() }
+            let error = errors.lock().expect("nothing panics while it is held").join(", ");
+            proto::PublishLogsMessage { subscription_id, close: true, error, ..Default::default() }
         }));
     if let Err(status) = client.publish_logs(messages).await {
         tracing::debug!("a log subscription ended: {}", status.message());
@@ -70,8 +73,13 @@ async fn publish(
 }
 
 /// The lines of all tasks that `selector` means; when following, also of those that come later.
-fn lines(worker: Arc<Worker>, selector: LogSelector, options: LogOptions) -> impl Stream<Item = proto::LogLine> {
-    let (sender, receiver) = mpsc::channel(BATCH);
+fn lines(
+    worker: Arc<Worker>,
+    selector: LogSelector,
+    options: LogOptions,
+    errors: Errors,
+) -> impl Stream<Item = proto::LogLine> {
+    let (sender, receiver) = mpsc::channel(LINES);
     tokio::spawn(async move {
         let mut readers = JoinSet::new();
         let mut seen = HashSet::new();
@@ -80,7 +88,7 @@ fn lines(worker: Arc<Worker>, selector: LogSelector, options: LogOptions) -> imp
             changes.mark_unchanged();
             for task in worker.tasks().into_iter().filter(|t| means(&selector, t)) {
                 if seen.insert(task.id) {
-                    readers.spawn(read(worker.clone(), task, options.clone(), sender.clone()));
+                    readers.spawn(read(worker.clone(), task, options.clone(), sender.clone(), errors.clone()));
                 }
             }
             if !options.follow {
@@ -100,7 +108,13 @@ fn means(selector: &LogSelector, task: &Task) -> bool {
     selector.tasks.contains(&task.id) || selector.services.contains(&task.service_id)
 }
 
-async fn read(worker: Arc<Worker>, task: Arc<Task>, options: LogOptions, sender: mpsc::Sender<proto::LogLine>) {
+async fn read(
+    worker: Arc<Worker>,
+    task: Arc<Task>,
+    options: LogOptions,
+    sender: mpsc::Sender<proto::LogLine>,
+    errors: Errors,
+) {
     let id: TaskId = task.id;
     if options.follow {
         worker.started(id).await;
@@ -113,6 +127,6 @@ async fn read(worker: Arc<Worker>, task: Arc<Task>, options: LogOptions, sender:
                 }
             }
         }
-        Err(error) => tracing::debug!("no logs of task {id}: {error}"),
+        Err(error) => errors.lock().expect("nothing panics while it is held").push(format!("task {id}: {error}")),
     }
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use shoal_types::{Task, TaskId};
 
 /// Tasks are few and read once, when the agent starts.
@@ -45,7 +45,18 @@ impl Record {
     /// # Errors
     /// The file cannot be used.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(failed)?;
+        Self::begin(Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(failed)?)
+    }
+
+    /// Like [`Self::open`], with the record on `storage`.
+    ///
+    /// # Errors
+    /// The storage cannot be used.
+    pub fn open_on(storage: impl StorageBackend) -> Result<Self, RecordError> {
+        Self::begin(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(storage).map_err(failed)?)
+    }
+
+    fn begin(database: Database) -> Result<Self, RecordError> {
         let write = database.begin_write().map_err(failed)?;
         write.open_table(TASKS).map_err(failed)?;
         write.commit().map_err(failed)?;
@@ -80,7 +91,7 @@ impl Record {
         put: Vec<Arc<Task>>,
         remove: Vec<TaskId>,
     ) -> Result<(), RecordError> {
-        tokio::task::spawn_blocking(move || self.write_now(replace, &put, &remove))
+        shoal_ambient::blocking(move || self.write_now(replace, &put, &remove))
             .await
             .expect("writing does not panic, and what is spawned here is not cancelled")
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::Rng;
 use shoal_types::object::NodeDescription;
 use shoal_wire::assignments::Receiver;
+use shoal_wire::dial::{is_not_leader, leader_in};
 use shoal_wire::proto::dispatcher_client::DispatcherClient;
 use shoal_wire::session::{Hello, Welcome};
 use shoal_wire::{MAX_MESSAGE, Remote, Uplink, UplinkError, WireError, proto, status};
@@ -13,14 +13,21 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 
 use crate::logs;
+use crate::search::{Reason, Search};
 use crate::worker::Worker;
 
-/// How long a manager may take for a session's first message, or for a heartbeat.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How long a manager may take for a session's first message: it writes before it answers.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a heartbeat may take, at least: it is answered from memory.
+const PROMPT: Duration = Duration::from_secs(1);
 /// How often this node looks whether its description still holds.
 const DESCRIBE_EVERY: Duration = Duration::from_secs(20);
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(8);
+/// Statuses in one message.
+const REPORTS: usize = 2000;
+/// The pause before a stream of assignments that had a gap is opened anew.
+const REOPEN: Duration = Duration::from_millis(100);
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -49,39 +56,59 @@ impl From<tonic::Status> for SessionEnd {
 
 /// Keeps a session until the returned future is dropped.
 pub async fn run(uplink: Arc<dyn Uplink>, worker: Arc<Worker>) {
-    let mut backoff = Duration::ZERO;
+    let mut search = Search::default();
     let mut session_id = String::new();
     loop {
         let began = Instant::now();
-        let end = match uplink.connect().await {
-            Ok(remote) => attend(&*uplink, &remote, &worker, &mut session_id).await,
-            Err(error) => error.into(),
-        };
+        let end = attend(&*uplink, &mut search, &worker, &mut session_id).await;
         tracing::debug!("session ended: {end}");
-        if matches!(end, SessionEnd::Changed) {
-            continue;
-        }
-        if began.elapsed() > LONGEST_BACKOFF {
-            backoff = Duration::ZERO;
-        }
-        backoff = (FIRST_BACKOFF + 2 * backoff).min(LONGEST_BACKOFF);
-        let wait = rand::rng().random_range(Duration::ZERO..backoff);
-        sleep(wait).await;
+        let lasted = began.elapsed();
+        let pause = search.next(end.reason(), lasted, &mut shoal_ambient::chance());
+        sleep(pause).await;
     }
 }
 
-/// One session, from the introduction to its end.
-async fn attend(uplink: &dyn Uplink, remote: &Remote, worker: &Arc<Worker>, session_id: &mut String) -> SessionEnd {
-    let end = converse(uplink, remote, worker, session_id).await.map_or_else(|end| end, |never| match never {});
-    if !matches!(end, SessionEnd::Changed) {
-        uplink.observe(remote, false);
+/// One session, from the way to a manager to its end.
+async fn attend(
+    uplink: &dyn Uplink,
+    search: &mut Search,
+    worker: &Arc<Worker>,
+    session_id: &mut String,
+) -> SessionEnd {
+    let connect = async {
+        match search.hint() {
+            Some(addr) => uplink.connect_to(&addr).await,
+            None => uplink.connect().await,
+        }
+    };
+    let remote = match timeout(CONNECT, connect).await {
+        Ok(Ok(remote)) => remote,
+        Ok(Err(error)) => return error.into(),
+        Err(_) => return SessionEnd::Silent,
+    };
+    let end = converse(uplink, &remote, search, worker, session_id).await.map_or_else(|end| end, |never| match never {});
+    // A manager that does not lead has done its part by saying so.
+    if matches!(end.reason(), Reason::Failed) {
+        uplink.observe(&remote, false);
+        search.failed(&remote.addr);
     }
     end
+}
+
+impl SessionEnd {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Changed => Reason::Anew,
+            Self::Refused(status) if is_not_leader(status) => Reason::NotLeader(leader_in(status).map(str::to_owned)),
+            _ => Reason::Failed,
+        }
+    }
 }
 
 async fn converse(
     uplink: &dyn Uplink,
     remote: &Remote,
+    search: &mut Search,
     worker: &Arc<Worker>,
     session_id: &mut String,
 ) -> Result<std::convert::Infallible, SessionEnd> {
@@ -89,13 +116,14 @@ async fn converse(
     let mut client = DispatcherClient::new(remote.channel.clone())
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let hello = Hello { description: description.clone(), session_id: std::mem::take(session_id) };
+    let hello = Hello { description: description.clone(), session_id: session_id.clone() };
     let request = proto::SessionRequest::try_from(hello)?;
-    let mut welcomes = patient(client.session(request)).await?.into_inner();
-    let first = patient(welcomes.message()).await?.ok_or(SessionEnd::Closed("session"))?;
+    let mut welcomes = patient(PATIENCE, client.session(request)).await?.into_inner();
+    let first = patient(PATIENCE, welcomes.message()).await?.ok_or(SessionEnd::Closed("session"))?;
     let welcome = Welcome::try_from(first)?;
     let (id, period) = (welcome.session_id.clone(), welcome.heartbeat_period);
     session_id.clone_from(&id);
+    search.welcome(period);
     uplink.observe(remote, true);
     heed(uplink, &welcome);
     worker.report_all();
@@ -118,6 +146,7 @@ async fn converse(
 fn heed(uplink: &dyn Uplink, welcome: &Welcome) {
     uplink.learn(&welcome.managers);
     uplink.trust(&welcome.root_ca);
+    uplink.told(&welcome.node);
 }
 
 type Never = Result<std::convert::Infallible, SessionEnd>;
@@ -126,31 +155,40 @@ async fn heartbeats(mut client: DispatcherClient<Channel>, session_id: &str, mut
     loop {
         sleep(period).await;
         let request = proto::HeartbeatRequest { session_id: session_id.to_owned() };
-        let response = patient(client.heartbeat(request)).await?.into_inner();
+        // Where nodes are many, the manager has much to do, and nobody is in a hurry.
+        let response = patient(period.clamp(PROMPT, PATIENCE), client.heartbeat(request)).await?.into_inner();
         period = shoal_wire::session::period(response.period)?;
     }
 }
 
 async fn assignments(mut client: DispatcherClient<Channel>, session_id: &str, worker: &Arc<Worker>) -> Never {
-    let request = proto::AssignmentsRequest { session_id: session_id.to_owned() };
-    let mut messages = client.assignments(request).await?.into_inner();
-    let mut receiver = Receiver::default();
-    while let Some(message) = messages.message().await? {
-        if let Some(step) = receiver.take(message)? {
-            worker.assign(step).await?;
-        }
+    loop {
+        let request = proto::AssignmentsRequest { session_id: session_id.to_owned() };
+        let mut messages = client.assignments(request).await?.into_inner();
+        let mut receiver = Receiver::default();
+        let gap = loop {
+            let message = messages.message().await?.ok_or(SessionEnd::Closed("assignments"))?;
+            match receiver.take(message) {
+                Ok(Some(step)) => worker.assign(step).await?,
+                Ok(None) => {}
+                Err(gap @ WireError::Gap { .. }) => break gap,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        tracing::warn!("{gap}; asking for everything again");
+        sleep(REOPEN).await;
     }
-    Err(SessionEnd::Closed("assignments"))
 }
 
 async fn reports(mut client: DispatcherClient<Channel>, session_id: &str, worker: &Worker) -> Never {
     let reporter = worker.reporter();
     loop {
         let statuses = reporter.take().await;
-        let sent = client.update_task_status(status::request(session_id, &statuses)?).await;
-        if let Err(refusal) = sent {
-            reporter.put_back(statuses);
-            return Err(refusal.into());
+        for part in statuses.chunks(REPORTS) {
+            if let Err(refusal) = client.update_task_status(status::request(session_id, part)?).await {
+                reporter.put_back(statuses);
+                return Err(refusal.into());
+            }
         }
     }
 }
@@ -158,13 +196,17 @@ async fn reports(mut client: DispatcherClient<Channel>, session_id: &str, worker
 /// Ends the session when the node is no longer what it said it is.
 async fn changes(worker: &Worker, said: &NodeDescription) -> Never {
     loop {
-        sleep(DESCRIBE_EVERY).await;
+        // Silence until then is the rule.
+        drop(timeout(DESCRIBE_EVERY, worker.executor().changed(said)).await);
         if worker.executor().describe().await != *said {
             return Err(SessionEnd::Changed);
         }
     }
 }
 
-async fn patient<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, SessionEnd> {
-    Ok(timeout(PATIENCE, call).await.map_err(|_| SessionEnd::Silent)??)
+async fn patient<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, tonic::Status>>,
+) -> Result<T, SessionEnd> {
+    Ok(timeout(limit, call).await.map_err(|_| SessionEnd::Silent)??)
 }

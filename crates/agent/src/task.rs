@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use shoal_lifecycle::{Action, Facts, Failure, Finished, Next, RETRY, Wanted, finish, plan_next};
 use shoal_types::object::TaskStatus;
-use shoal_types::{Task, TaskId, Timestamp};
+use shoal_types::{Task, TaskId};
 use tokio::sync::watch;
 
 use crate::executor::{Executor, Outcome};
+use crate::payloads::Payloads;
 use crate::record::Record;
 use crate::reporter::Reporter;
 
@@ -17,6 +18,7 @@ pub(crate) struct Driver {
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) record: Arc<Record>,
+    pub(crate) payloads: Payloads,
     /// What the managers want; wakes when they want more.
     pub(crate) wanted: watch::Receiver<Arc<Task>>,
     /// What was observed, for all who watch.
@@ -29,7 +31,7 @@ impl Driver {
         loop {
             let task = self.wanted.borrow_and_update().clone();
             let status = self.status.borrow().clone();
-            match plan_next(&status, Wanted::State(task.desired_state), Timestamp::now()) {
+            match plan_next(&status, Wanted::State(task.desired_state), shoal_ambient::now()) {
                 Next::Report(status) => self.observe(&task, status).await,
                 Next::Idle => {
                     if self.wanted.changed().await.is_err() {
@@ -43,13 +45,13 @@ impl Driver {
 
     async fn act(&mut self, action: Action, task: &Task, status: &TaskStatus) {
         let (outcome, facts): Outcome = tokio::select! {
-            outcome = self.executor.act(action, task) => outcome,
+            outcome = self.executor.act(action, task, &self.payloads) => outcome,
             _ = self.wanted.changed() => (Err(Failure::Cancelled), Facts::default()),
         };
         if let Err(Failure::Temporary(reason)) = &outcome {
             tracing::warn!("task {}: {reason}; trying again", task.id);
         }
-        let now = Timestamp::now();
+        let now = shoal_ambient::now();
         match finish(status, action, outcome, facts, now) {
             Finished::Report(status) => self.observe(task, status).await,
             Finished::Retry(at) => self.rest(Duration::try_from(at.duration_since(now)).unwrap_or_default()).await,

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::executor::Executor;
+use crate::payloads::Payloads;
 use crate::record::{Record, RecordError};
 use crate::reporter::Reporter;
 use crate::task;
@@ -19,6 +20,8 @@ pub struct Worker {
     executor: Arc<dyn Executor>,
     record: Arc<Record>,
     reporter: Arc<Reporter>,
+    /// Never in the record.
+    payloads: Payloads,
     tasks: Mutex<Tasks>,
     changes: watch::Sender<()>,
 }
@@ -47,6 +50,7 @@ impl Worker {
             executor,
             record: Arc::new(record),
             reporter: Arc::default(),
+            payloads: Payloads::default(),
             tasks: Mutex::default(),
             changes: watch::channel(()).0,
         });
@@ -123,13 +127,14 @@ impl Worker {
     /// # Errors
     /// The record cannot be written; nothing has changed.
     pub async fn assign(self: &Arc<Self>, step: Assignments) -> Result<(), RecordError> {
-        let (mut put, mut remove) = (Vec::new(), BTreeSet::new());
+        let (mut put, mut remove, mut contents) = (Vec::new(), BTreeSet::new(), Vec::new());
         for change in step.changes {
             match change {
                 Assigned::Task(task) => put.push(Arc::new(self.seen_here(*task))),
                 Assigned::RemoveTask(id) => {
                     remove.insert(id);
                 }
+                content => contents.push(content),
             }
         }
         if step.complete {
@@ -138,6 +143,7 @@ impl Worker {
             remove.extend(self.lock().assigned.keys().copied().chain(present).filter(|id| !kept.contains(id)));
         }
         self.record.clone().write(step.complete, put.clone(), remove.iter().copied().collect()).await?;
+        self.payloads.apply(step.complete, contents);
         self.enforce(put, remove);
         self.changes.send_replace(());
         Ok(())
@@ -180,6 +186,7 @@ impl Worker {
             executor: self.executor.clone(),
             reporter: self.reporter.clone(),
             record: self.record.clone(),
+            payloads: self.payloads.clone(),
             wanted: receiver,
             status: observed,
         };

@@ -6,8 +6,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use shoal_lifecycle::{Action, Facts, Failure};
 use shoal_types::object::NodeDescription;
-use shoal_types::spec::{Annotations, TaskSpec};
-use shoal_types::{IdSource, Meta, ServiceId};
+use shoal_types::spec::{Annotations, ContainerSpec, FileTarget, PayloadSpec, SecretReference, TaskSpec};
+use shoal_types::{IdSource, Meta, Secret, SecretId, ServiceId};
 use shoal_wire::logs::{LogLine, LogOptions};
 
 use super::*;
@@ -27,11 +27,17 @@ impl Executor for Fake {
         NodeDescription::default()
     }
 
-    async fn act(&self, action: Action, task: &Task) -> Outcome {
+    async fn act(&self, action: Action, task: &Task, payloads: &Payloads) -> Outcome {
         match action {
             Action::Prepare if self.never_prepared.load(Ordering::Relaxed) => std::future::pending().await,
             Action::Prepare => drop(self.containers.lock().unwrap().insert(task.id)),
             Action::Wait => std::future::pending().await,
+            Action::Start => {
+                let wanted = payloads.of(&task.spec.container_spec.clone().unwrap_or_default()).await;
+                if let Err(error) = wanted {
+                    return (Err(Failure::to_start(error)), Facts::default());
+                }
+            }
             _ => {}
         }
         self.done.lock().unwrap().push((task.id, action));
@@ -76,6 +82,8 @@ fn task(number: u8, desired_state: TaskState) -> Task {
         registry_auth: None,
         status: TaskStatus { state: TaskState::Assigned, ..TaskStatus::default() },
         desired_state,
+        job_iteration: None,
+        assigned_generic: Vec::new(),
     }
 }
 
@@ -192,4 +200,56 @@ async fn what_a_complete_assignment_does_not_name_goes_also_when_nobody_knows_it
     removed(&fake, gone.id).await;
     removed(&fake, stray.id).await;
     assert_eq!(worker.tasks().iter().map(|t| t.id).collect::<Vec<_>>(), [kept.id]);
+}
+
+/// A task that wants the secret of this number, and the secret.
+fn keeper(number: u8) -> (Task, Assigned) {
+    let secret = Secret {
+        id: SecretId::new(&mut Count(number)),
+        meta: Meta::default(),
+        spec: Arc::new(PayloadSpec { data: b"s3cr3t-of-keeper".to_vec().into(), ..PayloadSpec::default() }),
+    };
+    let reference = SecretReference {
+        file: Some(FileTarget { name: "pass".into(), ..FileTarget::default() }),
+        secret_id: secret.id.to_string(),
+        secret_name: "pass".into(),
+    };
+    let container = ContainerSpec { secrets: vec![reference], ..ContainerSpec::default() };
+    let spec = Arc::new(TaskSpec { container_spec: Some(container), ..TaskSpec::default() });
+    (Task { spec, ..task(number, TaskState::Running) }, Assigned::Secret(Arc::new(secret)))
+}
+
+#[tokio::test]
+async fn secrets_are_there_before_their_tasks_and_never_in_the_record() {
+    let (fake, dir) = (Arc::new(Fake::default()), tempfile::tempdir().unwrap());
+    let (one, secret) = keeper(1);
+    let first = worker(&fake, &dir);
+    first.assign(step(true, vec![secret.clone(), assigned(&one)])).await.unwrap();
+    reported(&first, one.id, TaskState::Running).await;
+    first.release().await;
+    drop(first);
+    let record = std::fs::read(dir.path().join("tasks.redb")).unwrap();
+    let holds = |text: &[u8]| record.windows(text.len()).any(|w| w == text);
+    assert!(holds(one.id.as_str().as_bytes()) && !holds(b"s3cr3t-of-keeper") && !holds(b"czNjcjN0LW9mLWtlZXBlc"));
+
+    let second = worker(&fake, &dir);
+    reported(&second, one.id, TaskState::Starting).await;
+    assert_eq!(fake.done.lock().unwrap().iter().filter(|d| d.1 == Action::Start).count(), 1, "it waits");
+    second.assign(step(true, vec![secret, assigned(&one)])).await.unwrap();
+    reported(&second, one.id, TaskState::Running).await;
+}
+
+#[tokio::test]
+async fn a_task_whose_secret_is_gone_from_the_cluster_fails() {
+    let (fake, dir) = (Arc::new(Fake::default()), tempfile::tempdir().unwrap());
+    let (one, _) = keeper(1);
+    let worker = worker(&fake, &dir);
+    worker.assign(step(true, vec![assigned(&one)])).await.unwrap();
+    let status = loop {
+        let all = worker.reporter().take().await;
+        if let Some((_, status)) = all.into_iter().find(|(_, s)| s.state > TaskState::Running) {
+            break status;
+        }
+    };
+    assert!(status.err.starts_with("starting container failed: unable to get secret from secret store"), "{}", status.err);
 }

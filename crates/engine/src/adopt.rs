@@ -237,6 +237,7 @@ impl Engine {
                 tracing::warn!(container = id, %error, "a root file system that nobody needs stays");
             }
         }
+        self.sweep_files(|id| known.contains_key(id));
         for id in names_in(&self.layout.runs()) {
             if known.get(id.as_str()) != Some(&true) {
                 self.release_ground(&id);

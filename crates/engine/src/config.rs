@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use bollard_stubs::models::GenericResources;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 /// Configuration of an engine. Everything that it keeps lies under the two roots.
@@ -19,6 +20,8 @@ pub struct EngineConfig {
     pub name: Option<String>,
     /// `KEY=VALUE` labels of this node.
     pub labels: Vec<String>,
+    /// What this node has besides CPUs and memory, for services to reserve.
+    pub generic_resources: GenericResources,
     /// URLs of mirrors of Docker's registry, tried in this order before it.
     pub registry_mirrors: Vec<String>,
     /// Registries (`HOST[:PORT]` or CIDR) that may be spoken to without TLS or with a certificate that nobody vouches for.
@@ -57,6 +60,7 @@ impl EngineConfig {
             exe: exe.into(),
             name: None,
             labels: Vec::new(),
+            generic_resources: Vec::new(),
             registry_mirrors: Vec::new(),
             insecure_registries: Vec::new(),
             bridge: BridgeConfig::default(),

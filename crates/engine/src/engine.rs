@@ -8,6 +8,7 @@ use std::sync::Arc;
 use nix::fcntl::{Flock, FlockArg};
 use shoal_image::{ImageStore, RegistryConfig, StoreConfig};
 use shoal_network::NodeNetwork;
+use shoal_runtime::Stage;
 
 use crate::adopt;
 use crate::config::EngineConfig;
@@ -61,10 +62,13 @@ impl Engine {
         let id = ensure_id(&layout)?;
         let exe = shoal_runtime::ensure_sealed_exe(&config.exe, &layout.sealed())?;
         let record = Record::open(&layout.record())?;
-        let images = ImageStore::open(StoreConfig { root: layout.images(), registry: registry_config(&config) })?;
+        let Stage { rootfs: mounts, netns } = shoal_runtime::ensure_stage(&layout.stage())?;
+        let images =
+            ImageStore::open(StoreConfig { root: layout.images(), mounts, registry: registry_config(&config) })?;
         let volumes = Volumes::open(&layout, record.clone())?;
         let found = adopt::find(&layout, &record).await?;
-        let network = NodeNetwork::open(network_config(&config, &layout), found.live_endpoints()).await?;
+        let network =
+            NodeNetwork::open(network_config(&config, layout.network(), netns), found.live_endpoints()).await?;
         let engine = Arc::new(Self {
             node: Host::read(),
             id,
@@ -125,14 +129,14 @@ fn registry_config(config: &EngineConfig) -> RegistryConfig {
     }
 }
 
-fn network_config(config: &EngineConfig, layout: &Layout) -> shoal_network::Config {
+fn network_config(config: &EngineConfig, state: PathBuf, netns: PathBuf) -> shoal_network::Config {
     shoal_network::Config {
         bridge: config.bridge.name.clone(),
         subnet: config.bridge.subnet,
         subnet6: config.bridge.subnet6,
         mtu: config.bridge.mtu,
         publish_address: config.bridge.publish_address,
-        ..shoal_network::Config::new(layout.network(), layout.netns())
+        ..shoal_network::Config::new(state, netns)
     }
 }
 

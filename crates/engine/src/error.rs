@@ -201,6 +201,9 @@ pub enum OpenError {
     /// The binary.
     #[error("cannot seal the supervisor's binary: {0}")]
     Seal(#[from] runtime::SealError),
+    /// Where root file systems are mounted.
+    #[error(transparent)]
+    Stage(#[from] runtime::StageError),
 }
 
 impl Error {

@@ -59,6 +59,7 @@ impl Engine {
             registry_config: Some(self.registry_config()),
             name: Some(self.name().to_owned()),
             labels: Some(self.config.labels.clone()),
+            generic_resources: Some(self.config.generic_resources.clone()).filter(|has| !has.is_empty()),
             experimental_build: Some(false),
             server_version: Some(VERSION.to_owned()),
             runtimes: Some(HashMap::from([(

@@ -9,8 +9,9 @@
 //! DATA/images/                     of the image crate
 //! DATA/network/                    of the network crate
 //! EXEC/lock
+//! EXEC/files/ID/                   private files of a container, in memory
 //! EXEC/exe/                        the sealed binary
-//! EXEC/netns/                      of the network crate
+//! EXEC/mounts/                     root file systems and network namespaces, as the runtime crate arranges them
 //! EXEC/run/ID/                     job, socket, bundle of a running container
 //! ```
 
@@ -40,6 +41,8 @@ impl Layout {
             (self.data.join("trash"), 0o700),
             (self.data.join("volumes"), 0o701),
             (self.exec.join("run"), 0o711),
+            // set-user-id programs of images are out of the reach of the host's users
+            (self.stage(), 0o700),
         ] {
             let made = fs::DirBuilder::new().recursive(true).mode(mode).create(&dir);
             made.and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(mode))).map_err(|e| (dir, e))?;
@@ -67,12 +70,12 @@ impl Layout {
         self.data.join("network")
     }
 
-    pub fn netns(&self) -> PathBuf {
-        self.exec.join("netns")
-    }
-
     pub fn sealed(&self) -> PathBuf {
         self.exec.join("exe")
+    }
+
+    pub fn stage(&self) -> PathBuf {
+        self.exec.join("mounts")
     }
 
     pub fn containers(&self) -> PathBuf {

@@ -42,7 +42,7 @@ mod words;
 
 pub use attach::{AttachInput, AttachOutput, Attached, Output};
 pub use config::{BridgeConfig, EngineConfig};
-pub use container::Wait;
+pub use container::{PrivateFile, Wait};
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, OpenError, RecordError, Result};
 pub use images::{FetchError, FetchMessage};

@@ -11,7 +11,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (Some(root), Some(reference)) = (arguments.next(), arguments.next()) else {
         return Err("usage: pull DIR REFERENCE".into());
     };
-    let store = ImageStore::open(StoreConfig { root: root.into(), registry: RegistryConfig::default() })?;
+    let store = ImageStore::open(StoreConfig {
+        mounts: format!("{root}/mounts").into(),
+        root: root.into(),
+        registry: RegistryConfig::default(),
+    })?;
     let started = Instant::now();
     let progress = Progress::new(|event| println!("{}", serde_json::to_string(&event).unwrap_or_default()));
     let pulled = store.pull(&Reference::parse(&reference)?, &PullOptions::default(), &progress).await?;

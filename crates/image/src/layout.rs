@@ -5,8 +5,8 @@
 //! images.json               the record: images, references, layers; replaced whole by rename
 //! blobs/sha256/<hex>        configuration documents and layer blobs as they came, each verified
 //! layers/<n>/               one unpacked layer, a read-only part of overlay mounts; short, for long mount options
-//! snapshots/<container>/    upper, work, merged; `top` is a link that names the topmost layer's directory
-//! empty/                    what an image without layers is mounted from
+//! snapshots/<container>/    upper, work; an attribute names the topmost layer's directory
+//! base/                     below the layers of every image: what each container has something mounted on
 //! tmp/                      things being made; emptied on open
 //! trash/                    things being deleted; emptied in the background
 //! ```
@@ -22,10 +22,17 @@ use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::trash::{Chore, Janitor};
 
+/// Made once for all containers, as Docker makes them for each: a start then creates no file to mount another on.
+/// Programs take `.dockerenv` for the sign that they run in a container.
+const BASE_DIRS: [&str; 4] = ["base/dev", "base/etc", "base/proc", "base/sys"];
+const BASE_FILES: [&str; 4] = ["base/.dockerenv", "base/etc/hostname", "base/etc/hosts", "base/etc/resolv.conf"];
+
 /// The store's paths, and numbers for new names.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub root: PathBuf,
+    /// Where root file systems are mounted, elsewhere: one directory for each mounted one.
+    pub mounts: PathBuf,
     pub janitor: Janitor,
     next: AtomicU64,
 }
@@ -46,11 +53,14 @@ pub(crate) struct TempLayer {
 
 impl Layout {
     /// Makes the directories and discards what a crash left half-made. The trash is emptied by `janitor`.
-    pub fn ensure(root: &Path, janitor: Janitor) -> Result<Self, StoreError> {
-        let layout = Self { root: root.to_owned(), janitor, next: AtomicU64::new(1) };
-        for dir in ["blobs/sha256", "layers", "snapshots", "tmp", "trash"] {
-            let path = layout.root.join(dir);
+    pub fn ensure(root: &Path, mounts: &Path, janitor: Janitor) -> Result<Self, StoreError> {
+        let layout = Self { root: root.to_owned(), mounts: mounts.to_owned(), janitor, next: AtomicU64::new(1) };
+        let own = ["blobs/sha256", "layers", "snapshots", "tmp", "trash"];
+        for path in own.iter().chain(&BASE_DIRS).map(|dir| root.join(dir)).chain([mounts.to_owned()]) {
             fs::create_dir_all(&path).map_err(StoreError::at("create", &path))?;
+        }
+        for path in BASE_FILES.map(|file| root.join(file)) {
+            File::options().create(true).append(true).open(&path).map_err(StoreError::at("create", &path))?;
         }
         // images hold set-user-id programs and secrets: nobody but root may walk in
         let private = fs::Permissions::from_mode(0o710);
@@ -80,8 +90,18 @@ impl Layout {
         self.root.join("layers").join(number.to_string())
     }
 
+    /// What lies below the lowest layer.
+    pub fn base(&self) -> PathBuf {
+        self.root.join("base")
+    }
+
     pub fn snapshot(&self, container: &str) -> PathBuf {
         self.root.join("snapshots").join(container)
+    }
+
+    /// Where a container's root file system is mounted.
+    pub fn mount(&self, container: &str) -> PathBuf {
+        self.mounts.join(container)
     }
 
     pub fn trash(&self) -> PathBuf {

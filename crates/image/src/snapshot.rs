@@ -1,7 +1,7 @@
 //! The root file system of each container: an overlay of its image's layers under a directory of its own.
 //!
 //! Everything here blocks, for well under a millisecond unless stated otherwise. A snapshot is only directories and one
-//! link, so that making one needs no disk flush of its own: it is as durable as the caller's next flush on the same
+//! attribute, so that making one needs no disk flush of its own: it is as durable as the caller's next flush on the same
 //! file system.
 
 mod changes;
@@ -9,7 +9,7 @@ mod overlay;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 pub use changes::{Change, ChangeKind};
@@ -19,6 +19,10 @@ use crate::digest::{ChainId, ImageId};
 use crate::error::{SnapshotError, StoreError};
 use crate::layout::Layout;
 use crate::store::ImageStore;
+
+/// On a snapshot's directory: the number of the topmost layer's directory. One of the names that are root's alone, as
+/// overlays need them.
+const TOP: &str = "trusted.shoal.top";
 
 /// Where a container's root file system is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +67,7 @@ impl ImageStore {
     /// Unmounts a container's root file system. Not mounted, or no such snapshot: nothing to do.
     pub fn ensure_unmounted(&self, container: &str) -> Result<(), SnapshotError> {
         check_id(container)?;
-        Ok(overlay::unmount(&rootfs(&self.inner.layout, container).path)?)
+        Ok(overlay::ensure_unmounted(&self.inner.layout.mount(container))?)
     }
 
     /// Unmounts and deletes a container's root file system; its files are deleted in the background. No such snapshot:
@@ -93,8 +97,9 @@ impl ImageStore {
     /// What a container added, changed and deleted. Takes as long as listing it.
     pub fn snapshot_changes(&self, container: &str) -> Result<Vec<Change>, SnapshotError> {
         let layers = self.stack(container)?;
-        let lower: Vec<PathBuf> = layers.iter().map(|number| self.inner.layout.layer(*number)).collect();
-        Ok(changes::changes(&rootfs(&self.inner.layout, container).upper, &lower)?)
+        let layout = &self.inner.layout;
+        let lower: Vec<_> = layers.iter().map(|number| layout.layer(*number)).chain([layout.base()]).collect();
+        Ok(changes::changes(&rootfs(layout, container).upper, &lower)?)
     }
 
     /// The directory numbers of the layers under a container, top first.
@@ -118,14 +123,14 @@ impl ImageStore {
     }
 }
 
-/// The directory number of the topmost layer under a container, as its link says.
+/// The directory number of the topmost layer under a container, as its attribute says.
 pub(crate) fn top_layer(layout: &Layout, container: &str) -> Option<u64> {
-    fs::read_link(layout.snapshot(container).join("top")).ok()?.to_str()?.parse().ok()
+    let number = xattr::get(layout.snapshot(container), TOP).ok()??;
+    std::str::from_utf8(&number).ok()?.parse().ok()
 }
 
 fn rootfs(layout: &Layout, container: &str) -> Rootfs {
-    let dir = layout.snapshot(container);
-    Rootfs { path: dir.join("merged"), upper: dir.join("upper") }
+    Rootfs { path: layout.mount(container), upper: layout.snapshot(container).join("upper") }
 }
 
 /// Makes the directories elsewhere and moves them into place, so that there is no half of a snapshot.
@@ -134,11 +139,11 @@ fn build(layout: &Layout, container: &str, top: Option<u64>) -> Result<(), Snaps
     let build = || -> io::Result<()> {
         let mut private = fs::DirBuilder::new();
         private.mode(0o710).create(&temp)?;
-        for dir in ["upper", "work", "merged"] {
+        for dir in ["upper", "work"] {
             fs::create_dir(temp.join(dir))?;
         }
         if let Some(top) = top {
-            symlink(top.to_string(), temp.join("top"))?;
+            xattr::set(&temp, TOP, top.to_string().as_bytes())?;
             copy_attributes(&layout.layer(top), &temp.join("upper"))?;
         }
         fs::rename(&temp, layout.snapshot(container))

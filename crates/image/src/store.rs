@@ -23,6 +23,8 @@ pub(crate) use change::NewImage;
 pub struct StoreConfig {
     /// A directory that belongs to the store alone; made if it is not there.
     pub root: PathBuf,
+    /// The directory below which root file systems are mounted; made if it is not there. Need not survive a reboot.
+    pub mounts: PathBuf,
     /// How registries are reached.
     pub registry: RegistryConfig,
 }

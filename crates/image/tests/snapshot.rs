@@ -7,7 +7,6 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use shoal_image::{
     ChangeKind, Digest, ErrorKind, ImageStore, ImageUser, Progress, PullOptions, RegistryConfig, RemoveOptions,
-    StoreConfig,
 };
 use support::Store;
 use support::image::{TestImage, layer};
@@ -76,7 +75,7 @@ async fn hundreds_of_layers_and_none_can_be_mounted() {
     let many = pull(&store, &layers).await;
     store.store.ensure_snapshot("many", &many).expect("made");
     let rootfs = store.store.ensure_mounted("many").expect("mounted");
-    assert_eq!(fs::read_dir(&rootfs.path).expect("list").count(), 200);
+    assert_eq!(fs::read_dir(&rootfs.path).expect("list").count(), 205, "and those of the base");
     let none = pull(&store, &[]).await;
     store.store.ensure_snapshot("none", &none).expect("made");
     let rootfs = store.store.ensure_mounted("none").expect("mounted");
@@ -111,7 +110,7 @@ async fn a_store_opened_again_has_everything_and_only_that() {
     let (root, number) = (store.root.clone(), store.names("layers")[0].clone());
     store.assert_only(1, 2);
     assert_eq!(fs::metadata(&root).expect("there").mode() & 0o777, 0o710, "set-user-id programs are out of reach");
-    let open = || ImageStore::open(StoreConfig { root: root.clone(), registry: RegistryConfig::default() });
+    let open = || ImageStore::open(support::config(&root, RegistryConfig::default()));
     let error = open().err().expect("in use").to_string();
     assert!(error.ends_with("is in use by another process"), "{error}");
     let keep = store.close();
@@ -138,7 +137,7 @@ async fn damage_is_noticed_on_open() {
     let id = pull(&store, &[layer(&[("file", b"content")])]).await;
     let root = store.root.clone();
     let keep = store.close();
-    let open = || ImageStore::open(StoreConfig { root: root.clone(), registry: RegistryConfig::default() });
+    let open = || ImageStore::open(support::config(&root, RegistryConfig::default()));
     fs::write(root.join("blobs/sha256").join(id.hex()), "{}").expect("written");
     let store = Store { store: open().expect("opens"), root: root.clone(), dir: keep };
     assert_eq!(store.store.list(), [], "an image whose configuration is damaged is gone, with its layers");
@@ -168,8 +167,7 @@ async fn unusable_ids_images_and_file_systems_are_named() {
 
     store.store.ensure_snapshot("c", &id).expect("made");
     let on_overlay = store.store.ensure_mounted("c").expect("mounted").path.join("data");
-    let error =
-        ImageStore::open(StoreConfig { root: on_overlay, registry: RegistryConfig::default() }).err().expect("refused");
+    let error = ImageStore::open(support::config(&on_overlay, RegistryConfig::default())).err().expect("refused");
     assert!(error.to_string().contains("cannot hold overlay mounts (is it an overlay itself?)"), "{error}");
     store.store.remove_snapshot("c").expect("removed");
 }
@@ -203,8 +201,7 @@ async fn layers_that_a_power_cut_may_have_torn_are_not_trusted() {
         layer["unsynced"] = "the boot before".into();
     }
     fs::write(root.join("images.json"), record.to_string()).expect("written");
-    let store =
-        ImageStore::open(StoreConfig { root: root.clone(), registry: RegistryConfig::default() }).expect("opens");
+    let store = ImageStore::open(support::config(&root, RegistryConfig::default())).expect("opens");
     let store = Store { store, root, dir: keep };
     assert_eq!(store.store.list(), [], "pulled again rather than run with holes");
     store.assert_only(0, 0);

@@ -1,5 +1,6 @@
-//! Identifiers from the system's randomness.
+//! Identifiers from what there is of chance.
 
+use rand::Rng;
 use shoal_types::IdSource;
 
 /// Random identifiers.
@@ -8,7 +9,7 @@ pub struct RandomIds;
 
 impl IdSource for RandomIds {
     fn random(&mut self) -> [u8; 17] {
-        rand::random()
+        shoal_ambient::chance().random()
     }
 }
 

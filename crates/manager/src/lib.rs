@@ -12,15 +12,18 @@ pub mod ca;
 pub mod control;
 mod dispatch;
 mod ids;
+mod lead;
 mod leader;
 mod manager;
 mod peer;
 #[cfg(test)]
 mod testing;
+mod transport;
 
-pub use begin::{announce, begin};
+pub use begin::begin;
 pub use broker::{LogEnd, LogStream};
 pub use control::Control;
 pub use ids::RandomIds;
 pub use manager::Manager;
 pub use peer::{Peer, PeerError};
+pub use transport::GrpcTransport;

@@ -26,6 +26,9 @@ pub enum PeerError {
     /// A certificate that is not a node's.
     #[error("Permission denied: the certificate is not that of a node: {0}")]
     NotANode(String),
+    /// A worker, where only managers may call.
+    #[error("Permission denied: unauthorized peer role: only managers may do this")]
+    NotAManager,
     /// A certificate of another cluster.
     #[error("Permission denied: remote certificate not part of organization: {0}")]
     OtherCluster(ClusterId),
@@ -43,12 +46,27 @@ impl Peer {
     /// # Errors
     /// [`PeerError`].
     pub fn of<T>(request: &Request<T>, cluster: ClusterId) -> Result<Self, PeerError> {
+        let peer = Self::caller(request)?;
+        if peer.subject.cluster == cluster { Ok(peer) } else { Err(PeerError::OtherCluster(cluster)) }
+    }
+
+    /// The caller of `request`, if it is a manager of `cluster`.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub fn manager<T>(request: &Request<T>, cluster: ClusterId) -> Result<Self, PeerError> {
+        let peer = Self::of(request, cluster)?;
+        if peer.subject.role == NodeRole::Manager { Ok(peer) } else { Err(PeerError::NotAManager) }
+    }
+
+    fn caller<T>(request: &Request<T>) -> Result<Self, PeerError> {
+        // A call within the process: whoever passes it on says who calls.
+        if let Some(peer) = request.extensions().get::<Self>() {
+            return Ok(peer.clone());
+        }
         let tls = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>().ok_or(PeerError::NoCertificate)?;
         let certs = tls.peer_certs().ok_or(PeerError::NoCertificate)?;
         let subject = subject(certs.first().ok_or(PeerError::NoCertificate)?)?;
-        if subject.cluster != cluster {
-            return Err(PeerError::OtherCluster(cluster));
-        }
         let addr = tls.get_ref().remote_addr().map(|a| a.ip().to_canonical().to_string()).unwrap_or_default();
         Ok(Self { subject, addr })
     }

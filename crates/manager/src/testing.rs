@@ -1,11 +1,20 @@
-//! A manager with one node for tests: real log on a real disk.
+//! Managers for tests: real logs on a real disk.
+
+mod trio;
+
+use std::sync::Arc;
 
 use shoal_raft::{Config, DataKey, Member, NoPeers, Raft, Update};
 use shoal_types::spec::{
     ClusterSpec, ContainerSpec, NodeRole, NodeSpec, Replicated, ServiceMode, ServiceSpec, TaskSpec,
 };
-use shoal_types::{Cluster, ClusterId, Meta, Node, NodeId, Timestamp};
+use shoal_types::object::TaskStatus;
+use shoal_types::{Cluster, ClusterId, Meta, Node, NodeId, ServiceId, Task, TaskId, TaskState, Timestamp};
+use shoal_wire::{Dial, UplinkError};
 use tempfile::TempDir;
+use tonic::transport::Channel;
+
+pub use trio::Trio;
 
 use crate::ids::RandomIds;
 use crate::{Control, Manager, begin, ca};
@@ -23,29 +32,12 @@ impl Fixture {
     pub async fn new(spec: ClusterSpec) -> Self {
         let dir = TempDir::new().unwrap();
         let key = DataKey::new(&[1; 32]);
-        let config = Config { dir: dir.path().to_owned(), key, limits: spec.raft.clone() };
-        let raft = Raft::open(&config, NoPeers).await.unwrap();
+        let config = Config { dir: dir.path().to_owned(), key, limits: spec.raft.clone(), force_new: false };
+        let raft = Raft::open(&config, std::sync::Arc::new(NoPeers)).await.unwrap();
         let (node, cluster) = (NodeId::new(&mut RandomIds), ClusterId::new(&mut RandomIds));
         raft.begin(Member { node_id: Some(node), addr: "10.0.0.1:2377".into() }).await.unwrap();
-        let first = Node {
-            id: node,
-            meta: Meta::default(),
-            spec: NodeSpec { role: NodeRole::Manager, ..NodeSpec::default() },
-            role: NodeRole::Manager,
-            description: None,
-            status: Default::default(),
-            manager_addr: Some("10.0.0.1:2377".into()),
-        };
-        let object = Cluster {
-            id: cluster,
-            meta: Meta::default(),
-            spec,
-            root_ca: ca::new_root(Timestamp::now()).unwrap(),
-            default_addr_pool: vec!["10.0.0.0/8".into()],
-            subnet_size: 24,
-            data_path_port: 4789,
-        };
-        let manager = Manager::start(raft.clone(), cluster);
+        let (object, first) = (new_cluster(cluster, spec), first_node(node, "10.0.0.1:2377"));
+        let manager = Manager::start(raft.clone(), cluster, Arc::new(NoWay));
         begin(&raft, object, first).await.unwrap();
         Self { control: manager.control(), raft, manager, node, _dir: dir }
     }
@@ -60,6 +52,64 @@ impl Fixture {
                 Update::Resync(snapshot) => holds(&snapshot),
             };
         }
+    }
+}
+
+fn first_node(id: NodeId, addr: &str) -> Node {
+    Node {
+        id,
+        meta: Meta::default(),
+        spec: NodeSpec { role: NodeRole::Manager, ..NodeSpec::default() },
+        role: NodeRole::Manager,
+        description: None,
+        status: Default::default(),
+        manager_addr: Some(addr.into()),
+        wanted_issuer: None,
+    }
+}
+
+fn new_cluster(id: ClusterId, spec: ClusterSpec) -> Cluster {
+    Cluster {
+        id,
+        meta: Meta::default(),
+        spec,
+        root_ca: ca::new_root(Timestamp::now()).unwrap(),
+        default_addr_pool: vec!["10.0.0.0/8".into()],
+        subnet_size: 24,
+        data_path_port: 4789,
+        blacklist: Default::default(),
+        unlock_keys: None,
+        root_rotation: None,
+    }
+}
+
+/// There are no other managers.
+pub struct NoWay;
+
+#[tonic::async_trait]
+impl Dial for NoWay {
+    async fn dial(&self, _addr: &str) -> Result<Channel, UplinkError> {
+        Err(UplinkError::NoManager)
+    }
+}
+
+/// A running task of `service` on `node`.
+pub fn task(service: ServiceId, node: NodeId) -> Task {
+    Task {
+        id: TaskId::new(&mut RandomIds),
+        meta: Meta::default(),
+        service_id: service,
+        slot: 1,
+        node_id: Some(node),
+        annotations: Default::default(),
+        spec: Default::default(),
+        spec_version: 0,
+        endpoint: None,
+        registry_auth: None,
+        status: TaskStatus { state: TaskState::Running, ..TaskStatus::default() },
+        desired_state: TaskState::Running,
+        job_iteration: None,
+        assigned_generic: Vec::new(),
     }
 }
 

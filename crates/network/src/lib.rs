@@ -42,5 +42,6 @@ pub use endpoint::{
 pub use error::{EndpointError, KernelError, OpenError, PortError, ReleaseError};
 pub use files::{DnsOptions, ExtraHost, RESOLVED_FILE, hosts_file, names_only_the_stub, parse_extra_host, resolv_conf};
 pub use inspect::{AttachedContainer, ConfigFrom, IpamPool, IpamSettings, NetworkInfo};
+pub use netns::{Namespace, is_mounted as is_namespace, unmount as unmount_namespace, within as within_namespace};
 pub use node::NodeNetwork;
 pub use shoal_rules::{Mac, MacParseError, Protocol};

@@ -2,8 +2,11 @@
 //!
 //! A thread that makes or enters a namespace ends there. All later work in the namespace goes through a netlink socket
 //! that the thread opened inside: a socket stays in its namespace whoever uses it.
+//!
+//! [`Namespace`] is public for those who wire up machines of their own (the lab).
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io,
     os::{
@@ -25,9 +28,15 @@ use nix::{
     sys::statfs::{FsType, statfs},
 };
 
+use shoal_rules::Change;
+
 use crate::{
     error::KernelError,
-    kernel::socket::{Family, Netlink},
+    kernel::{
+        links,
+        observe::observe,
+        socket::{Family, Netlink},
+    },
     sysctl,
 };
 
@@ -40,7 +49,7 @@ const NSFS: FsType = FsType(0x6e73_6673);
 pub struct Namespace {
     file: OwnedFd,
     /// For its interfaces.
-    pub route: Netlink,
+    pub(crate) route: Netlink,
 }
 
 /// Namespaces ready to be used.
@@ -52,6 +61,14 @@ pub struct Pool {
 }
 
 impl Namespace {
+    /// A new one with nothing but loopback, down. It lives as long as this value, its [mount](Self::mount) or a process in it.
+    ///
+    /// # Errors
+    /// The kernel refuses: not root, for one.
+    pub fn make(ipv6: bool) -> Result<Self, KernelError> {
+        on_own_thread(move || Self::make_on_this_thread(ipv6)).map_err(refused("make a network namespace"))
+    }
+
     /// A new one with nothing but loopback, down. The calling thread is in it from now on. Without `ipv6`, interfaces
     /// that are added have no IPv6, as with Docker; loopback keeps `::1`.
     fn make_on_this_thread(ipv6: bool) -> io::Result<Self> {
@@ -70,6 +87,9 @@ impl Namespace {
     }
 
     /// The namespace that is mounted here.
+    ///
+    /// # Errors
+    /// None is, or the kernel refuses.
     pub fn enter(path: &Path) -> Result<Self, KernelError> {
         let owned = path.to_owned();
         let work = move || {
@@ -79,7 +99,37 @@ impl Namespace {
         on_own_thread(work).map_err(refused(format!("enter network namespace {}", path.display())))
     }
 
+    /// Applies changes to its interfaces, in this order. Pairs that are made get their other end in `peer`. On an error what was
+    /// done before it stays done.
+    ///
+    /// # Errors
+    /// The first change that the kernel refuses.
+    pub fn apply(&self, changes: &[Change], peer: Option<&Self>) -> Result<(), KernelError> {
+        links::apply(&self.route, changes, peer.map(AsFd::as_fd), &mut links::Indexes::new())
+    }
+
+    /// Takes an interface down, as if its cable were pulled; one that is gone is no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn take_down(&self, link: &str) -> Result<(), KernelError> {
+        links::take_down(&self.route, link)
+    }
+
+    /// The interfaces that are up, of the kinds that we make.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn links_up(&self) -> Result<BTreeSet<String>, KernelError> {
+        // one that is down is observed without its MTU
+        let links = observe(&self.route)?.state.links;
+        Ok(links.into_iter().filter(|(_, link)| link.mtu.is_some()).map(|(name, _)| name).collect())
+    }
+
     /// Mounts it as a file, so that it lives without a process in it.
+    ///
+    /// # Errors
+    /// The file cannot be made, or the kernel refuses.
     pub fn mount(&self, path: &Path) -> Result<(), KernelError> {
         let source = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
         mount_file(&source, path)
@@ -121,11 +171,7 @@ impl Pool {
     pub fn take(&self) -> Result<Namespace, KernelError> {
         let ready = lock(&self.ready).pop();
         self.refill();
-        let ipv6 = self.ipv6;
-        ready.map_or_else(
-            || on_own_thread(move || Namespace::make_on_this_thread(ipv6)).map_err(refused("make a network namespace")),
-            Ok,
-        )
+        ready.map_or_else(|| Namespace::make(self.ipv6), Ok)
     }
 
     fn refill(&self) {
@@ -145,7 +191,26 @@ pub fn is_mounted(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| found.filesystem_type() == NSFS)
 }
 
+/// Runs work on a thread that has entered the namespace mounted here, and ends there. Processes that it starts are inside.
+///
+/// # Errors
+/// None is mounted, the kernel refuses, or the work fails.
+pub fn within<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, KernelError> {
+    let owned = path.to_owned();
+    let inside = move || {
+        setns(File::open(owned)?, CloneFlags::CLONE_NEWNET)?;
+        work()
+    };
+    on_own_thread(inside).map_err(refused(format!("work in network namespace {}", path.display())))
+}
+
 /// Unmounts and removes the file. What is not there is no error.
+///
+/// # Errors
+/// The kernel refuses.
 pub fn unmount(path: &Path) -> Result<(), KernelError> {
     let failed = || refused(format!("unmount network namespace {}", path.display()));
     loop {

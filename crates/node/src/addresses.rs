@@ -1,7 +1,7 @@
 //! Where this node listens and what it calls itself: from what the user said and what the machine has
-//! (swarm-semantics 13.3; the texts are Docker's, since clients match on them). Pure: the interfaces come in.
+//! (swarm-semantics 13.3; the texts are Docker's, since clients match on them). The interfaces come in.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// Where managers listen when nothing else is said.
 pub const DEFAULT_PORT: u16 = 2377;
@@ -100,14 +100,23 @@ pub enum AddressError {
     BareInterface(String),
 }
 
-/// Works out where to listen and what to advertise.
+/// Works out where to listen and what to advertise. Where nothing is said, the address that the machine uses `toward` a
+/// manager is advertised; where there is no manager yet, the only one that it has.
 ///
 /// # Errors
 /// What the user said is no address, or what the machine has leaves a choice.
-pub fn resolve(asked: &Asked, interfaces: &[Interface]) -> Result<Addresses, AddressError> {
+pub fn resolve(
+    asked: &Asked,
+    interfaces: &[Interface],
+    toward: Option<SocketAddr>,
+) -> Result<Addresses, AddressError> {
     let listen = listen_addr(&asked.listen, interfaces)?;
     let advertise = match asked.advertise.as_str() {
-        "" => SocketAddr::new(found(listen.ip(), interfaces)?, listen.port()),
+        "" => {
+            let used = toward.filter(|_| listen.ip().is_unspecified()).and_then(used_toward);
+            let ip = used.map_or_else(|| found(listen.ip(), interfaces), Ok)?;
+            SocketAddr::new(ip, listen.port())
+        }
         text => host_or_interface(text, interfaces, listen.port())?
             .filter(|a| !a.ip().is_unspecified())
             .ok_or(AddressError::AdvertiseForm)?,
@@ -214,6 +223,14 @@ fn usable(address: &IpAddr) -> bool {
         }
 }
 
+/// The address that this machine uses towards another one. Sends nothing.
+fn used_toward(other: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = if other.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(other).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+}
+
 /// The interfaces of this machine, in the daemon's network namespace.
 ///
 /// # Errors
@@ -265,7 +282,7 @@ mod tests {
     }
 
     fn advertised(asked: &Asked, interfaces: &[Interface]) -> String {
-        match resolve(asked, interfaces) {
+        match resolve(asked, interfaces, None) {
             Ok(addresses) => addresses.advertise.to_string(),
             Err(error) => error.to_string(),
         }
@@ -273,10 +290,19 @@ mod tests {
 
     #[test]
     fn the_only_address_of_the_machine_is_advertised() {
-        let addresses = resolve(&asked("0.0.0.0:2377", "", ""), &machine()).unwrap();
+        let addresses = resolve(&asked("0.0.0.0:2377", "", ""), &machine(), None).unwrap();
         assert_eq!(addresses.listen.to_string(), "0.0.0.0:2377");
         assert_eq!(addresses.advertise.to_string(), "192.0.2.7:2377");
         assert_eq!(addresses.data_path.to_string(), "192.0.2.7");
+    }
+
+    #[test]
+    fn where_nothing_is_said_the_address_towards_a_manager_is_advertised() {
+        let (two, manager) = ([interface("a", &["192.0.2.7"]), interface("b", &["192.0.2.8"])], "127.0.0.9:2377");
+        let addresses = resolve(&asked("", "", ""), &two, Some(manager.parse().unwrap())).unwrap();
+        assert_eq!(addresses.advertise.to_string(), "127.0.0.1:2377");
+        let said = resolve(&asked("", "192.0.2.8", ""), &two, Some(manager.parse().unwrap())).unwrap();
+        assert_eq!(said.advertise.to_string(), "192.0.2.8:2377");
     }
 
     #[test]
@@ -308,12 +334,12 @@ mod tests {
 
     #[test]
     fn nonsense_is_named() {
-        let wrong = |listen, advertise, data_path| resolve(&asked(listen, advertise, data_path), &machine());
+        let wrong = |listen, advertise, data_path| resolve(&asked(listen, advertise, data_path), &machine(), None);
         assert_eq!(wrong("nowhere", "", ""), Err(AddressError::ListenForm));
         assert!(matches!(wrong("0.0.0.0:x", "", ""), Err(AddressError::Listen(..))));
         assert_eq!(wrong("", "0.0.0.0", ""), Err(AddressError::AdvertiseForm));
         assert_eq!(wrong("", "nowhere", ""), Err(AddressError::AdvertiseForm));
         assert_eq!(wrong("", "", "192.0.2.7:1"), Err(AddressError::DataPathForm));
-        assert_eq!(resolve(&asked("", "", ""), &machine()[..1]), Err(AddressError::NoAddress));
+        assert_eq!(resolve(&asked("", "", ""), &machine()[..1], None), Err(AddressError::NoAddress));
     }
 }

@@ -1,27 +1,27 @@
-//! Who this node is in its cluster: key, certificate and the root that it trusts, on disk (swarm-semantics 8.3) and as
-//! TLS settings. The key is the identity; addresses are only data.
+//! Who this node is in its cluster: key, certificate and the root that it trusts, as values and as TLS settings. The key is
+//! the identity; addresses are only data. On disk it is kept by [`crate::vault`].
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+
+use rcgen::PublicKeyData;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use shoal_manager::ca;
+use shoal_types::object::TlsInfo;
 use shoal_types::spec::NodeRole;
 use shoal_types::{ClusterId, NodeId, Timestamp};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity as TlsIdentity};
 use x509_parser::prelude::X509Name;
 
-use crate::paths::write_durably;
-
-const ROOT: &str = "swarm-root-ca.crt";
-const CERT: &str = "swarm-node.crt";
-const KEY: &str = "swarm-node.key";
-
 /// How far certificates are dated back.
 const BACKDATE: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+
+/// Where a certificate in PEM ends.
+const END: &str = "-----END CERTIFICATE-----";
 
 /// The name that managers answer to in TLS, whatever their address.
 const SERVER_NAME: &str = "swarm-manager";
@@ -96,40 +96,39 @@ impl Identity {
         Ok(Self { node, cluster, role, not_before, not_after, issued, root_pem })
     }
 
-    /// The identity in `dir`; `None` where there is none.
-    ///
-    /// # Errors
-    /// Its files are damaged or cannot be read.
-    pub fn load(dir: &Path) -> Result<Option<Self>, IdentityError> {
-        let Some(cert_pem) = read(&dir.join(CERT))? else { return Ok(None) };
-        let missing = |file: &str| IdentityError::Certificate(format!("{file} is missing"));
-        let key_pem = read(&dir.join(KEY))?.ok_or_else(|| missing(KEY))?;
-        let root_pem = read(&dir.join(ROOT))?.ok_or_else(|| missing(ROOT))?;
-        Self::new(Issued { cert_pem, key_pem }, root_pem).map(Some)
-    }
-
-    /// Writes the identity to `dir`. The certificate comes last: without it there is no identity.
-    ///
-    /// # Errors
-    /// A file cannot be written.
-    pub fn save(&self, dir: &Path) -> Result<(), IdentityError> {
-        let write = |file: &str, content: &str, mode| {
-            let path = dir.join(file);
-            write_durably(&path, content.as_bytes(), mode).map_err(|source| IdentityError::File {
-                action: "write",
-                path,
-                source,
-            })
-        };
-        fs::create_dir_all(dir).map_err(|source| IdentityError::File { action: "write", path: dir.into(), source })?;
-        write(ROOT, &self.root_pem, 0o644)?;
-        write(KEY, &self.issued.key_pem, 0o600)?;
-        write(CERT, &self.issued.cert_pem, 0o644)
-    }
-
     /// The certificates that this node trusts, PEM.
     pub fn root_pem(&self) -> &str {
         &self.root_pem
+    }
+
+    /// Certificate and key.
+    pub(crate) fn issued(&self) -> &Issued {
+        &self.issued
+    }
+
+    /// The same node, trusting other roots.
+    ///
+    /// # Errors
+    /// `root_pem` is not a certificate.
+    pub fn trusting(&self, root_pem: &str) -> Result<Self, IdentityError> {
+        ca::first_der(root_pem).map_err(|e| IdentityError::Certificate(e.to_string()))?;
+        Ok(Self { root_pem: root_pem.to_owned(), ..self.clone() })
+    }
+
+    /// What is shown of the authority that the node trusts, and of the one that issued its certificate.
+    ///
+    /// # Errors
+    /// The root is not a certificate.
+    pub fn tls_info(&self) -> Result<TlsInfo, ca::CaError> {
+        // The authority of the certificate comes with it while it is not yet the root.
+        let chain = self.issued.cert_pem.find(END).map_or("", |end| &self.issued.cert_pem[end + END.len()..]);
+        let issuer = if chain.trim().is_empty() { &self.root_pem } else { chain.trim_start() };
+        Ok(TlsInfo { trust_root: self.root_pem.clone(), ..ca::tls_info(issuer)? })
+    }
+
+    /// Whether the certificate has ended.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.not_after <= now
     }
 
     /// When to ask for a new certificate: at `fraction` of the way from 50 % to 80 % of its life, so that the nodes of a
@@ -141,7 +140,8 @@ impl Identity {
         issued.checked_add(part).unwrap_or(self.not_after)
     }
 
-    /// TLS for what this node serves to other nodes: only certificates of the cluster get in.
+    /// TLS for what this node serves to other nodes: certificates of the cluster get in, and those who have none yet: they
+    /// are answered by the authority only.
     ///
     /// # Errors
     /// Key and certificate do not belong together.
@@ -156,7 +156,8 @@ impl Identity {
             roots.add(root).map_err(|e| wrong(&e))?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).build();
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+        let verifier = verifier.allow_unauthenticated().build();
         let key = PrivateKeyDer::from_pem_slice(self.issued.key_pem.as_bytes()).map_err(|e| wrong(&e))?;
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -168,17 +169,26 @@ impl Identity {
         Ok(config)
     }
 
-    /// TLS for connections to managers.
+    /// TLS for connections to managers. A certificate that has ended would be refused: then none is shown.
     pub fn client_tls(&self) -> ClientTlsConfig {
-        ClientTlsConfig::new()
-            .identity(self.tls_identity())
-            .ca_certificate(Certificate::from_pem(&self.root_pem))
-            .domain_name(SERVER_NAME)
+        let tls = trusting(&self.root_pem);
+        if self.has_expired(Timestamp::now()) {
+            return tls;
+        }
+        tls.identity(TlsIdentity::from_pem(&self.issued.cert_pem, &self.issued.key_pem))
     }
+}
 
-    fn tls_identity(&self) -> TlsIdentity {
-        TlsIdentity::from_pem(&self.issued.cert_pem, &self.issued.key_pem)
-    }
+/// TLS for connections to managers of the cluster of `root_pem`, as nobody.
+pub fn trusting(root_pem: &str) -> ClientTlsConfig {
+    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(root_pem)).domain_name(SERVER_NAME)
+}
+
+/// Whether the key in `key_pem` is that of the first certificate in `cert_pem`.
+pub(crate) fn is_key_of(key_pem: &str, cert_pem: &str) -> bool {
+    let key = rcgen::KeyPair::from_pem(key_pem).map(|key| key.subject_public_key_info());
+    let public = ca::public_key(cert_pem);
+    matches!((key, public), (Ok(key), Ok(public)) if key == public)
 }
 
 fn text<'a>(mut values: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>) -> Option<&'a str> {
@@ -189,16 +199,8 @@ fn cluster(name: &X509Name<'_>) -> Option<ClusterId> {
     text(name.iter_organization())?.parse().ok()
 }
 
-fn read(path: &Path) -> Result<Option<String>, IdentityError> {
-    match fs::read_to_string(path) {
-        Ok(content) => Ok(Some(content)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(IdentityError::File { action: "read", path: path.into(), source }),
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use shoal_manager::ca::{Subject, issue, new_root};
     use shoal_types::IdSource;
 
@@ -212,32 +214,13 @@ mod tests {
         }
     }
 
-    fn identity() -> Identity {
+    pub fn identity() -> Identity {
         let (ids, now) = (&mut Count(0), Timestamp::from_second(1_800_000_000).unwrap());
         let root = new_root(now).unwrap();
         let subject = Subject { node: NodeId::new(ids), cluster: ClusterId::new(ids), role: NodeRole::Manager };
         let key = rcgen::KeyPair::generate().unwrap();
         let cert_pem = issue(&root, &subject, &key, 90 * 24 * 3600 * 1_000_000_000, now).unwrap();
         Identity::new(Issued { cert_pem, key_pem: key.serialize_pem() }, root.cert_pem).unwrap()
-    }
-
-    #[test]
-    fn an_identity_survives_its_files_and_its_key_is_for_nobody_else() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Identity::load(dir.path()).unwrap(), None);
-        let identity = identity();
-        identity.save(dir.path()).unwrap();
-        assert_eq!(Identity::load(dir.path()).unwrap(), Some(identity));
-        assert_eq!(fs::metadata(dir.path().join(KEY)).unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_certificate_without_its_key_is_an_error_not_a_fresh_start() {
-        let dir = tempfile::tempdir().unwrap();
-        identity().save(dir.path()).unwrap();
-        fs::remove_file(dir.path().join(KEY)).unwrap();
-        assert!(Identity::load(dir.path()).unwrap_err().to_string().contains("swarm-node.key is missing"));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use shoal_types::object::TlsInfo;
-use shoal_types::spec::NodeRole;
 use shoal_types::{Cluster, NodeId, View};
 use shoal_wire::session::Manager;
 
@@ -21,6 +20,8 @@ pub enum LocalState {
     Active,
     /// In a swarm, but something failed.
     Error,
+    /// A manager that needs the unlock key.
+    Locked,
 }
 
 /// The swarm as this node sees it.
@@ -65,6 +66,7 @@ impl LocalState {
             Self::Pending => "pending",
             Self::Active => "active",
             Self::Error => "error",
+            Self::Locked => "locked",
         }
     }
 }
@@ -76,25 +78,28 @@ impl Node {
         let (state, error) = match &status {
             Status::Inactive => (LocalState::Inactive, String::new()),
             Status::Pending => (LocalState::Pending, String::new()),
-            Status::Active(_) => (LocalState::Active, String::new()),
+            Status::Active(_) | Status::Worker => (LocalState::Active, String::new()),
             Status::Failed(reason) => (LocalState::Error, reason.to_string()),
+            Status::Locked => (LocalState::Locked, String::new()),
         };
         let local = self.local();
         let mut info = SwarmInfo {
-            node_id: local.as_ref().map(|l| l.node),
+            node_id: local.as_ref().map(|l| l.node()),
             node_addr: local.as_ref().map(|l| l.addresses.advertise.ip().to_string()).unwrap_or_default(),
             state,
             control_available: matches!(status, Status::Active(_)),
             error,
-            remote_managers: Vec::new(),
+            remote_managers: local.map(|l| l.remotes.managers()).unwrap_or_default(),
             cluster: None,
         };
         if let Status::Active(control) = status {
+            control.catch_up().await;
             let view = control.snapshot();
-            let manager =
-                |n: &Arc<shoal_types::Node>| n.manager_addr.clone().map(|addr| Manager { node_id: n.id, addr });
-            info.remote_managers = view.nodes().filter_map(manager).collect();
-            let managers = view.nodes().filter(|n| n.role == NodeRole::Manager).count();
+            let managing = |n: &Arc<shoal_types::Node>| {
+                control.manager_status(n.id).map(|m| Manager { node_id: n.id, addr: m.addr })
+            };
+            info.remote_managers = view.nodes().filter_map(managing).collect();
+            let managers = info.remote_managers.len();
             let known = control.get_cluster().ok().zip(control.tls_info().ok());
             info.cluster = known.map(|(cluster, tls)| ClusterInfo {
                 nodes: view.nodes().count(),
@@ -113,15 +118,19 @@ impl Node {
             Status::Inactive => "inactive",
             Status::Pending => "pending",
             Status::Active(_) => "active/manager",
+            Status::Worker => "active/worker",
             Status::Failed(_) => "error",
+            Status::Locked => "locked",
         }
     }
 }
 
+/// Docker's words for it.
+pub(crate) const TWO_MANAGERS: &str = "WARNING: Running Swarm in a two-manager configuration. This configuration provides\n         \
+     no fault tolerance, and poses a high risk to lose control over the cluster.\n         \
+     Refer to https://docs.docker.com/engine/swarm/admin_guide/ to configure the\n         \
+     Swarm for fault-tolerance.";
+
 fn warnings(managers: usize) -> Vec<String> {
-    let two = "WARNING: Running Swarm in a two-manager configuration. This configuration provides\n         \
-               no fault tolerance, and poses a high risk to lose control over the cluster.\n         \
-               Refer to https://docs.docker.com/engine/swarm/admin_guide/ to configure the\n         \
-               Swarm for fault-tolerance.";
-    if managers == 2 { vec![two.to_owned()] } else { Vec::new() }
+    if managers == 2 { vec![TWO_MANAGERS.to_owned()] } else { Vec::new() }
 }

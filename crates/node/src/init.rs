@@ -1,5 +1,6 @@
 //! `docker swarm init`: checks, then a new cluster with this node as its only manager (swarm-semantics 13.3).
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -11,14 +12,16 @@ use shoal_types::spec::{Availability, ClusterSpec, NodeRole, NodeSpec};
 use shoal_types::{
     Cluster, ClusterId, Meta, Node as NodeObject, NodeId, Refusal, RefusalKind, Timestamp, View, validate,
 };
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{Addresses, Asked, interfaces, resolve};
 use crate::identity::{Identity, Issued};
 use crate::member::Member;
-use crate::node::{Node, already};
+use crate::membership::Membership;
+use crate::node::{Node, already, locked, unavailable};
 use crate::paths::Saved;
-use crate::supervise::{Plan, Running, Status};
+use crate::supervise::{Running, Start, Status};
+use crate::vault::{Found, Vault};
 
 /// The pools that overlay subnets come from when nothing is said.
 const DEFAULT_POOL: &str = "10.0.0.0/8";
@@ -72,10 +75,13 @@ impl Node {
     /// What the request cannot mean, in Docker's words; `This node is already part of a swarm. …`; what the machine refuses.
     /// Nothing remains of an init that failed.
     pub async fn init(&self, request: InitRequest) -> Result<NodeId, Refusal> {
-        let mut member = self.member.lock().await;
         if request.force_new_cluster {
-            return Err(Refusal::unsupported("forcing a new cluster from an old one's state (ForceNewCluster)"));
+            return self.force_new(request).await;
         }
+        if !matches!(self.status(), Status::Inactive) {
+            return Err(already());
+        }
+        let mut member = self.member.lock().await;
         if member.is_some() || !matches!(self.status(), Status::Inactive) {
             return Err(already());
         }
@@ -83,20 +89,25 @@ impl Node {
         self.status.send_replace(Status::Pending);
         match self.begin(checked).await {
             Ok(begun) => {
-                let node = begun.identity.borrow().node;
+                let node = begun.membership.node();
                 *member = Some(begun);
                 self.await_agent(node).await;
                 Ok(node)
             }
             Err(refusal) => {
-                self.set_local(None);
-                if let Err(error) = self.paths.wipe() {
-                    tracing::warn!(%error, "cannot remove what is left of an init that failed");
-                }
-                self.status.send_replace(Status::Inactive);
+                self.undo("an init");
                 Err(refusal)
             }
         }
+    }
+
+    /// Nothing remains of what failed.
+    pub(crate) fn undo(&self, what: &str) {
+        self.set_local(None);
+        if let Err(error) = self.paths.wipe() {
+            tracing::warn!(%error, "cannot remove what is left of {what} that failed");
+        }
+        self.status.send_replace(Status::Inactive);
     }
 
     async fn begin(&self, checked: Checked) -> Result<Member, Refusal> {
@@ -109,26 +120,78 @@ impl Node {
         let identity = first_identity(&root_ca, node, cluster, &checked.spec, now)?;
         let addresses = checked.saved.addresses.clone();
         self.paths.save(&checked.saved).map_err(|e| failed(&e))?;
-        let plan = Plan {
-            paths: self.paths.clone(),
-            identity: watch::channel(identity.clone()).0,
-            listen: addresses.listen,
-            advertise: addresses.advertise,
-        };
-        let first = (cluster_object(cluster, root_ca, &checked), node_object(node, &checked, &addresses));
-        let running = Running::start(&plan, Some(first)).await.map_err(|e| failed(&e))?;
+        let vault = Vault::new(self.paths.certificates());
+        let membership =
+            Membership::new(self.paths.clone(), vault, identity.clone(), addresses.clone()).map_err(|e| failed(&e))?;
+        let first = Box::new((cluster_object(cluster, root_ca, &checked), node_object(node, &checked, &addresses)));
+        let running = Running::start(&membership, Start::Begin(first), &CancellationToken::new()).await;
+        let running = running.map_err(|e| failed(&e))?;
         // Only now: an identity on disk means that there is a cluster.
-        if let Err(error) = identity.save(&self.paths.certificates()) {
-            running.stop().await;
+        if let Err(error) = membership.vault.keep(&identity) {
+            running.stop(&membership).await;
             return Err(failed(&error));
         }
-        self.set_local(Some((node, addresses)));
-        let member = Member::start(plan, Some(running), &self.status, &*self.launcher).await;
+        self.set_local(Some(membership.clone()));
+        let member = Member::start(membership, Some(running), &self.status, &*self.launcher).await;
         member.map_err(|error| failed(&error))
     }
 
+    /// Goes on alone with this manager's state: a cluster that lost its quorum and will not get it back.
+    async fn force_new(&self, request: InitRequest) -> Result<NodeId, Refusal> {
+        let mut member = self.member.lock().await;
+        match self.status() {
+            Status::Inactive => {
+                drop(member);
+                return Box::pin(self.init(InitRequest { force_new_cluster: false, ..request })).await;
+            }
+            Status::Locked => return Err(locked()),
+            Status::Worker => {
+                return Err(unavailable("This node is a worker: it has no state of the swarm that it could go on with."));
+            }
+            Status::Pending | Status::Active(_) | Status::Failed(_) => {}
+        }
+        self.status.send_replace(Status::Pending);
+        if let Some(member) = member.take() {
+            member.stop().await;
+        }
+        if !request.advertise_addr.is_empty() || !request.listen_addr.is_empty() {
+            self.readdress(&request)?;
+        }
+        let alone = async {
+            let Found::Node(identity, vault) = Vault::find(&self.paths.certificates()).map_err(|e| failed(&e))? else {
+                return Err(failed(&"there is no state of a manager here"));
+            };
+            self.come_back(identity, vault, Some(Start::Alone)).await.map_err(|e| failed(&e))
+        };
+        match alone.await {
+            Ok(begun) => {
+                let node = begun.membership.node();
+                *member = Some(begun);
+                self.await_agent(node).await;
+                Ok(node)
+            }
+            Err(refusal) => {
+                self.status.send_replace(Status::Failed(refusal.message.clone().into()));
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Addresses that the user gives anew.
+    fn readdress(&self, request: &InitRequest) -> Result<(), Refusal> {
+        let Some(saved) = self.paths.load().map_err(|e| failed(&e))? else { return Ok(()) };
+        let or = |given: &str, before: &str| if given.is_empty() { before.to_owned() } else { given.to_owned() };
+        let asked = Asked {
+            listen: or(&request.listen_addr, &saved.asked.listen),
+            advertise: or(&request.advertise_addr, &saved.asked.advertise),
+            data_path: or(&request.data_path_addr, &saved.asked.data_path),
+        };
+        let addresses = addresses(&asked, saved.toward)?;
+        self.paths.save(&Saved { asked, addresses, ..saved }).map_err(|e| failed(&e))
+    }
+
     /// Waits a moment until the node is ready. Not an error where it is not: the client sees its state.
-    async fn await_agent(&self, node: NodeId) {
+    pub(crate) async fn await_agent(&self, node: NodeId) {
         let Status::Active(control) = self.status() else { return };
         let is_ready = || control.snapshot().node(node).is_some_and(|n| n.status.state == NodeState::Ready);
         let ready = async {
@@ -166,6 +229,9 @@ fn cluster_object(id: ClusterId, root_ca: shoal_types::object::RootCa, checked: 
         default_addr_pool: checked.pool.clone(),
         subnet_size: checked.subnet_size,
         data_path_port: checked.data_path_port,
+        blacklist: Default::default(),
+        unlock_keys: checked.spec.encryption_config.auto_lock_managers.then(|| ca::UnlockKey::random().to_string()),
+        root_rotation: None,
     }
 }
 
@@ -178,6 +244,7 @@ fn node_object(id: NodeId, checked: &Checked, addresses: &Addresses) -> NodeObje
         description: None,
         status: Default::default(),
         manager_addr: Some(addresses.advertise.to_string()),
+        wanted_issuer: None,
     }
 }
 
@@ -191,18 +258,23 @@ fn check(request: InitRequest) -> Result<Checked, Refusal> {
     let data_path_port = data_path_port(request.data_path_port)?;
     let asked =
         Asked { listen: request.listen_addr, advertise: request.advertise_addr, data_path: request.data_path_addr };
-    let interfaces = interfaces().map_err(|e| failed(&e))?;
-    let addresses =
-        resolve(&asked, &interfaces).map_err(|e| Refusal::engine(RefusalKind::InvalidArgument, e.to_string()))?;
+    let addresses = addresses(&asked, None)?;
     let pool = match request.default_addr_pool {
         pool if pool.is_empty() => vec![DEFAULT_POOL.to_owned()],
         pool => pool,
     };
-    let saved = Saved { asked, addresses };
+    let saved = Saved { asked, toward: None, addresses };
     Ok(Checked { saved, availability, spec: over_defaults(spec), pool, subnet_size, data_path_port })
 }
 
-fn availability(text: &str) -> Result<Availability, Refusal> {
+/// The addresses that `asked` means on this machine.
+pub(crate) fn addresses(asked: &Asked, toward: Option<SocketAddr>) -> Result<Addresses, Refusal> {
+    let interfaces = interfaces().map_err(|e| failed(&e))?;
+    let resolved = resolve(asked, &interfaces, toward);
+    resolved.map_err(|e| Refusal::engine(RefusalKind::InvalidArgument, e.to_string()))
+}
+
+pub(crate) fn availability(text: &str) -> Result<Availability, Refusal> {
     match text {
         "" | "active" => Ok(Availability::Active),
         "pause" => Ok(Availability::Pause),
@@ -260,7 +332,7 @@ fn over_defaults(mut spec: ClusterSpec) -> ClusterSpec {
 }
 
 /// The machine refuses, not the request: HTTP 500 with the reason.
-fn failed(error: &dyn std::fmt::Display) -> Refusal {
+pub(crate) fn failed(error: &dyn std::fmt::Display) -> Refusal {
     Refusal::engine(RefusalKind::Internal, error.to_string())
 }
 
@@ -300,9 +372,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_is_refused_by_name() {
-        let locked = InitRequest { auto_lock_managers: true, ..InitRequest::default() };
-        assert_eq!(text(check(locked)), "locking managers (autolock) is not supported by Shoal yet");
+    fn an_external_authority_is_refused_by_name() {
+        let mut external = InitRequest::default();
+        external.spec.ca_config.external_cas = vec!["https://ca".into()];
+        assert_eq!(text(check(external)), "an external certificate authority is not supported by Shoal yet");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use shoal_types::NodeId;
 use shoal_types::object::TlsInfo;
 use shoal_wire::Uplink;
+use tokio::sync::watch;
 
 /// Why the agent of this node does not start.
 pub type LaunchError = Box<dyn std::error::Error + Send + Sync>;
@@ -15,8 +16,8 @@ pub type LaunchError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Launch<'a> {
     /// The node that it works for.
     pub node: NodeId,
-    /// What the node trusts; part of what it says about itself.
-    pub tls: TlsInfo,
+    /// What the node trusts and who issued its certificate; part of what it says about itself.
+    pub tls: watch::Receiver<TlsInfo>,
     /// Where it keeps what it was told to run.
     pub state_dir: &'a Path,
     /// How it reaches managers.

@@ -1,5 +1,7 @@
-//! `docker swarm leave` and `join` (swarm-semantics 13.3).
+//! `docker swarm leave` (swarm-semantics 13.3).
 
+use shoal_manager::Control;
+use shoal_manager::control::Reachability;
 use shoal_types::spec::NodeRole;
 use shoal_types::{Refusal, RefusalKind, View};
 
@@ -7,20 +9,21 @@ use crate::node::{Node, unavailable};
 use crate::supervise::Status;
 
 impl Node {
-    /// Leaves the swarm: stops the tasks, removes their containers and forgets everything. A manager leaves only by
-    /// `force`.
+    /// Leaves the swarm: tells the managers, stops the tasks, removes their containers and forgets everything. A manager
+    /// leaves only by `force`.
     ///
     /// # Errors
     /// `This node is not part of a swarm`; without `force`, what would be lost.
     pub async fn leave(&self, force: bool) -> Result<(), Refusal> {
-        let mut member = self.member.lock().await;
         let status = self.status();
         if matches!(status, Status::Inactive) {
             return Err(unavailable("This node is not part of a swarm"));
         }
         if !force {
-            return Err(warning(&status));
+            self.may_leave(&status)?;
         }
+        self.give_up_joining();
+        let mut member = self.member.lock().await;
         if let Some(member) = member.take() {
             member.leave().await;
         }
@@ -30,33 +33,45 @@ impl Node {
         Ok(())
     }
 
-    /// Joining a cluster of others.
-    ///
-    /// # Errors
-    /// Always: a cluster has one node yet.
-    pub fn join(&self) -> Refusal {
-        if matches!(self.status(), Status::Inactive) {
-            Refusal::unsupported("joining a swarm of other nodes")
-        } else {
-            crate::node::already()
+    fn may_leave(&self, status: &Status) -> Result<(), Refusal> {
+        let is_manager = self.local().is_some_and(|local| local.role() == NodeRole::Manager);
+        match status {
+            Status::Inactive | Status::Worker => Ok(()),
+            Status::Locked => Err(unavailable(
+                "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.",
+            )),
+            Status::Active(control) => Err(warning(Some(control))),
+            Status::Failed(_) => Err(warning(None)),
+            Status::Pending if is_manager => Err(warning(None)),
+            Status::Pending => Ok(()),
         }
     }
 }
 
 /// What is lost when a manager leaves.
-fn warning(status: &Status) -> Refusal {
+fn warning(control: Option<&Control>) -> Refusal {
     let intro = "You are attempting to leave the swarm on a node that is participating as a manager. ";
     let tail = "The only way to restore a swarm that has lost consensus is to reinitialize it with \
                 `--force-new-cluster`. Use `--force` to suppress this message.";
-    let managers = match status {
-        Status::Active(control) => control.snapshot().nodes().filter(|n| n.role == NodeRole::Manager).count(),
-        _ => 0,
+    let Some(control) = control else {
+        return unavailable(&format!("{intro}Doing so may lose the consensus of your cluster. {tail}"));
     };
-    let what = match managers {
-        0 => format!("Doing so may lose the consensus of your cluster. {tail}"),
-        1 => "Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message. "
-            .to_owned(),
-        _ => tail.to_owned(),
+    let view = control.snapshot();
+    let managers = view.nodes().filter_map(|n| control.manager_status(n.id));
+    let (reachable, unreachable): (Vec<_>, Vec<_>) =
+        managers.partition(|m| m.is_leader || m.reachability == Reachability::Reachable);
+    let (reachable, unreachable) = (reachable.len(), unreachable.len());
+    let what = if reachable + unreachable <= 1 {
+        "Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message. "
+            .to_owned()
+    } else if reachable <= unreachable + 2 {
+        let (left, all) = (reachable.saturating_sub(1), reachable + unreachable);
+        format!(
+            "Removing this node leaves {left} managers out of {all}. Without a Raft quorum your swarm will be inaccessible. \
+             {tail}"
+        )
+    } else {
+        tail.to_owned()
     };
     unavailable(&format!("{intro}{what}"))
 }

@@ -5,23 +5,34 @@
 //! [`launch::Launcher`]).
 
 pub mod addresses;
+mod admission;
+mod authority;
 mod changes;
+mod dialer;
 pub mod identity;
 mod info;
 mod init;
+mod join;
+mod keys;
 pub mod launch;
 mod leave;
+mod lock;
 mod member;
+mod membership;
 mod node;
 mod paths;
+mod remotes;
 mod renew;
 mod server;
 mod supervise;
 #[cfg(test)]
 mod tests;
+mod unlock;
 mod uplink;
+mod vault;
 
 pub use changes::Changes;
 pub use info::{LocalState, SwarmInfo};
 pub use init::InitRequest;
+pub use join::{JoinRequest, Joined};
 pub use node::Node;

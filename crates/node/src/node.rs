@@ -7,13 +7,16 @@ use std::time::Duration;
 use shoal_manager::Control;
 use shoal_types::{NodeId, Refusal, RefusalKind};
 use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{Addresses, interfaces, resolve};
 use crate::identity::Identity;
-use crate::launch::Launcher;
+use crate::launch::{LaunchError, Launcher};
 use crate::member::Member;
+use crate::membership::Membership;
 use crate::paths::{Paths, Saved};
-use crate::supervise::{Plan, Status};
+use crate::supervise::{Running, Start, Status};
+use crate::vault::{Found, Vault};
 
 /// How long a daemon that starts waits for its manager.
 const START: Duration = Duration::from_secs(10);
@@ -23,21 +26,17 @@ pub struct Node {
     pub(crate) paths: Paths,
     pub(crate) launcher: Arc<dyn Launcher>,
     pub(crate) status: watch::Sender<Status>,
-    /// Held while the node begins or leaves: one at a time.
+    /// Held while the node begins, joins or leaves: one at a time.
     pub(crate) member: Mutex<Option<Member>>,
-    local: StdMutex<Option<Local>>,
-}
-
-/// What is known of this node without asking anybody.
-#[derive(Debug, Clone)]
-pub(crate) struct Local {
-    pub(crate) node: NodeId,
-    pub(crate) addresses: Addresses,
+    /// What is known of this node without asking anybody.
+    pub(crate) local: StdMutex<Option<Arc<Membership>>>,
+    /// Gives up a join that goes on in the background.
+    pub(crate) joining: StdMutex<Option<CancellationToken>>,
 }
 
 impl Node {
-    /// Goes on where the files under `dir` say that this node was. Returns once its manager works, has failed, or takes
-    /// longer than a user would wait; it goes on starting then. A node that cannot start says why in [`Self::info`].
+    /// Goes on where the files under `dir` say that this node was. Returns once it works, has failed, or takes longer than a
+    /// user would wait; it goes on starting then. A node that cannot start says why in [`Self::info`].
     pub async fn start(dir: PathBuf, launcher: Arc<dyn Launcher>) -> Arc<Self> {
         let node = Arc::new(Self {
             paths: Paths::new(dir),
@@ -45,17 +44,35 @@ impl Node {
             status: watch::channel(Status::Inactive).0,
             member: Mutex::default(),
             local: StdMutex::default(),
+            joining: StdMutex::default(),
         });
-        let (resuming, mut status) = (node.clone(), node.status.subscribe());
+        let resuming = node.clone();
         node.status.send_replace(Status::Pending);
         tokio::spawn(async move { resuming.resume().await });
-        drop(tokio::time::timeout(START, status.wait_for(|s| !matches!(s, Status::Pending))).await);
+        node.await_start().await;
         node
+    }
+
+    /// Waits for what starts, but no longer than a user would.
+    pub(crate) async fn await_start(&self) {
+        let mut status = self.status.subscribe();
+        drop(tokio::time::timeout(START, status.wait_for(|s| !matches!(s, Status::Pending))).await);
     }
 
     async fn resume(&self) {
         let mut member = self.member.lock().await;
-        match self.come_back().await {
+        let back = match Vault::find(&self.paths.certificates()) {
+            Ok(Found::Node(identity, vault)) => self.come_back(identity, vault, None).await.map(Some),
+            Ok(Found::Locked(_)) => {
+                tracing::info!("this manager is locked and needs the unlock key");
+                self.status.send_replace(Status::Locked);
+                return;
+            }
+            // An init, a join or a leave that a crash cut short.
+            Ok(Found::Nothing) => self.paths.wipe().map(|()| None).map_err(Into::into),
+            Err(error) => Err(error.into()),
+        };
+        match back {
             Ok(Some(back)) => *member = Some(back),
             Ok(None) => drop(self.status.send_replace(Status::Inactive)),
             Err(error) => {
@@ -66,31 +83,28 @@ impl Node {
     }
 
     /// The membership that the files tell of.
-    async fn come_back(&self) -> Result<Option<Member>, crate::launch::LaunchError> {
-        let certificates = self.paths.certificates();
-        let Some(identity) = Identity::load(&certificates)? else {
-            // An init or a leave that a crash cut short.
-            self.paths.wipe()?;
-            return Ok(None);
-        };
+    pub(crate) async fn come_back(
+        &self,
+        identity: Identity,
+        vault: Vault,
+        start: Option<Start>,
+    ) -> Result<Member, LaunchError> {
         let saved = self.paths.load()?.ok_or("the addresses of this node are missing (state.json)")?;
         let addresses = self.present_addresses(saved);
-        let node = identity.node;
-        let plan = Plan {
-            paths: self.paths.clone(),
-            identity: watch::channel(identity).0,
-            listen: addresses.listen,
-            advertise: addresses.advertise,
+        let membership = Membership::new(self.paths.clone(), vault, identity, addresses)?;
+        self.set_local(Some(membership.clone()));
+        let running = match start {
+            Some(start) => Some(Running::start(&membership, start, &CancellationToken::new()).await?),
+            None => None,
         };
-        self.set_local(Some((node, addresses)));
-        Member::start(plan, None, &self.status, &*self.launcher).await.map(Some)
+        Member::start(membership, running, &self.status, &*self.launcher).await
     }
 
     /// The addresses as the machine has them now; those of before where it cannot say.
     fn present_addresses(&self, saved: Saved) -> Addresses {
         let found = interfaces()
             .map_err(|e| e.to_string())
-            .and_then(|found| resolve(&saved.asked, &found).map_err(|e| e.to_string()));
+            .and_then(|found| resolve(&saved.asked, &found, saved.toward).map_err(|e| e.to_string()));
         match found {
             Ok(addresses) if addresses != saved.addresses => {
                 tracing::info!(advertise = %addresses.advertise, "the address of this node has changed");
@@ -119,6 +133,11 @@ impl Node {
                 "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this \
                  node to swarm and try again.",
             )),
+            Status::Worker => Err(unavailable(
+                "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please \
+                 run this command on a manager node or promote the current node to a manager.",
+            )),
+            Status::Locked => Err(locked()),
             Status::Pending | Status::Failed(_) => Err(unavailable(
                 "This node is not a swarm manager. Manager is being prepared or has trouble connecting to the cluster.",
             )),
@@ -127,13 +146,21 @@ impl Node {
 
     /// This node's identifier, while it is in a swarm.
     pub fn id(&self) -> Option<NodeId> {
-        self.local().map(|l| l.node)
+        self.local().map(|l| l.node())
     }
 
     /// Ends manager and agent, for a daemon that stops. The containers of tasks go on.
     pub async fn stop(&self) {
+        self.give_up_joining();
         if let Some(member) = self.member.lock().await.take() {
             member.stop().await;
+        }
+    }
+
+    /// Ends a join that goes on in the background; it then undoes what it did.
+    pub(crate) fn give_up_joining(&self) {
+        if let Some(joining) = self.joining.lock().expect("nothing panics while it is held").take() {
+            joining.cancel();
         }
     }
 
@@ -141,12 +168,11 @@ impl Node {
         self.status.borrow().clone()
     }
 
-    pub(crate) fn local(&self) -> Option<Local> {
+    pub(crate) fn local(&self) -> Option<Arc<Membership>> {
         self.local.lock().expect("nothing panics while it is held").clone()
     }
 
-    pub(crate) fn set_local(&self, local: Option<(NodeId, Addresses)>) {
-        let local = local.map(|(node, addresses)| Local { node, addresses });
+    pub(crate) fn set_local(&self, local: Option<Arc<Membership>>) {
         *self.local.lock().expect("nothing panics while it is held") = local;
     }
 }
@@ -154,6 +180,12 @@ impl Node {
 /// HTTP 503, from the engine.
 pub(crate) fn unavailable(text: &str) -> Refusal {
     Refusal::engine(RefusalKind::Unavailable, text)
+}
+
+pub(crate) fn locked() -> Refusal {
+    unavailable(
+        "Swarm is encrypted and needs to be unlocked before it can be used. Please use \"docker swarm unlock\" to unlock it.",
+    )
 }
 
 pub(crate) fn already() -> Refusal {

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,9 @@ pub struct Paths {
 pub struct Saved {
     /// What the user said. Asked anew of the machine at each start: an address may change.
     pub asked: Asked,
+    /// A manager that the node joined by: the address that the machine uses towards it is the one to advertise.
+    #[serde(default)]
+    pub toward: Option<SocketAddr>,
     /// What applied last; applies where the machine cannot say (its network is not up yet).
     pub addresses: Addresses,
 }
@@ -68,8 +72,9 @@ impl Paths {
         self.root.join("state.json")
     }
 
-    fn raft_key(&self) -> PathBuf {
-        self.certificates().join("raft.key")
+    /// The managers that are known.
+    pub fn managers(&self) -> PathBuf {
+        self.root.join("managers.json")
     }
 
     /// What was saved; `None` where nothing was.
@@ -95,26 +100,12 @@ impl Paths {
         self.write(self.state(), &bytes)
     }
 
-    /// The key that the log is encrypted with; made where there is none and no log either.
+    /// Removes log and snapshots: this node is no manager any more.
     ///
     /// # Errors
-    /// [`FileError`], also where there is a log whose key is missing.
-    pub fn data_key(&self) -> Result<[u8; 32], FileError> {
-        let path = self.raft_key();
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                let mut key = [0; 32];
-                hex::decode_to_slice(text.trim(), &mut key).map_err(|_| FileError::Damaged { path })?;
-                Ok(key)
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound && !self.raft().exists() => {
-                let key: [u8; 32] = rand::random();
-                self.make(&self.certificates())?;
-                self.write(path, hex::encode(key).as_bytes())?;
-                Ok(key)
-            }
-            Err(source) => Err(FileError::Io { path, source }),
-        }
+    /// [`FileError`]; some of it may be gone.
+    pub fn forget_raft(&self) -> Result<(), FileError> {
+        remove(&self.raft())
     }
 
     /// Removes everything, the certificate first: without it, the next start goes on removing.
@@ -122,14 +113,8 @@ impl Paths {
     /// # Errors
     /// [`FileError`]; some of it may be gone.
     pub fn wipe(&self) -> Result<(), FileError> {
-        for path in [self.certificates(), self.raft(), self.worker(), self.state()] {
-            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            match removed {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                other => other.map_err(|source| FileError::Io { path, source })?,
-            }
-        }
-        Ok(())
+        let all = [self.certificates(), self.raft(), self.worker(), self.managers(), self.state()];
+        all.iter().try_for_each(|path| remove(path))
     }
 
     fn make(&self, dir: &Path) -> Result<(), FileError> {
@@ -140,6 +125,15 @@ impl Paths {
 
     fn write(&self, path: PathBuf, content: &[u8]) -> Result<(), FileError> {
         write_durably(&path, content, 0o600).map_err(|source| FileError::Io { path, source })
+    }
+}
+
+/// Removes a file or a directory with all that is in it; nothing where it is not there.
+fn remove(path: &Path) -> Result<(), FileError> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(|source| FileError::Io { path: path.to_owned(), source }),
     }
 }
 

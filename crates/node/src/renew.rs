@@ -1,68 +1,139 @@
-//! Renews this node's certificate before it ends (swarm-semantics 9). A manager that was powered off beyond that end
-//! renews as soon as it leads: its log, which only its own key can read, holds the authority.
+//! Renews this node's certificate: before it ends, and at once when the cluster gives the node another role or itself
+//! another authority (swarm-semantics 9). A node that was off beyond that end shows its old certificate and has the key of it.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::KeyPair;
-use shoal_manager::{Control, ca};
 use shoal_types::Timestamp;
-use tokio::sync::watch;
+use shoal_wire::proto::IssueRequest;
 
-use crate::identity::{Identity, IdentityError, Issued};
+use crate::authority::{AuthorityError, from_own, issue};
+use crate::identity::{Identity, IdentityError};
+use crate::membership::Membership;
 
 /// The pause after a renewal that failed, at first and at most.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3600));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3600));
+/// The same where the node cannot go on without a new certificate.
+const URGENT: Duration = Duration::from_secs(10);
 /// How long to sleep at most: the clock may be set.
 const NAP: Duration = Duration::from_secs(3600);
 
 /// Why there is no new certificate.
 #[derive(Debug, thiserror::Error)]
-enum RenewError {
+pub enum RenewError {
     #[error(transparent)]
-    Cluster(#[from] shoal_types::Refusal),
-    #[error(transparent)]
-    Ca(#[from] ca::CaError),
+    Authority(#[from] AuthorityError),
     #[error("cannot make a key: {0}")]
     Key(#[from] rcgen::Error),
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error("no manager is known")]
+    NoManager,
+    #[error("the certificate that came back is for another node")]
+    Other,
 }
 
 /// Renews whenever it is time, for ever.
-pub async fn run(identity: watch::Sender<Identity>, certificates: PathBuf, control: Control) {
+pub async fn run(membership: Arc<Membership>) {
+    let mut wanted = membership.wanted.subscribe();
     let fraction = rand::random();
-    let mut backoff = BACKOFF.0;
+    let (mut backoff, mut doubted) = (BACKOFF.0, false);
     loop {
-        let at = identity.borrow().renew_at(fraction);
-        let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
-        if !left.is_zero() {
-            tokio::time::sleep(left.min(NAP)).await;
+        let is_wrong = is_wrong(&membership);
+        let left = {
+            let at = membership.identity.borrow().renew_at(fraction);
+            Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default()
+        };
+        if !is_wrong && !doubted && !left.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(left.min(NAP)) => {}
+                () = membership.doubt.notified() => doubted = true,
+                changed = wanted.changed() => if changed.is_err() { return },
+            }
             continue;
         }
-        let old = identity.borrow().clone();
-        match renew(&old, &certificates, &control) {
+        match renew(&membership).await {
             Ok(new) => {
-                tracing::info!(until = %new.not_after, "this node has a new certificate");
-                identity.send_replace(new);
-                backoff = BACKOFF.0;
+                tracing::info!(role = new.role.as_str(), until = %new.not_after, "this node has a new certificate");
+                (backoff, doubted) = (BACKOFF.0, false);
+                // One that is not what was asked for is not asked for again and again.
+                wanted.mark_unchanged();
+                if self::is_wrong(&membership) {
+                    pause(&membership, BACKOFF.0).await;
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot renew the certificate of this node");
-                tokio::time::sleep(backoff).await;
+                let expired = membership.identity.borrow().has_expired(Timestamp::now());
+                pause(&membership, if expired || is_wrong { backoff.min(URGENT) } else { backoff }).await;
                 backoff = (backoff * 2).min(BACKOFF.1);
             }
         }
     }
 }
 
-fn renew(old: &Identity, certificates: &Path, control: &Control) -> Result<Identity, RenewError> {
-    let cluster = control.get_cluster()?;
-    let subject = ca::Subject { node: old.node, role: old.role, cluster: old.cluster };
-    let key = KeyPair::generate()?;
-    let validity = cluster.spec.ca_config.node_cert_expiry;
-    let cert_pem = ca::issue(&cluster.root_ca, &subject, &key, validity, Timestamp::now())?;
-    let new = Identity::new(Issued { cert_pem, key_pem: key.serialize_pem() }, cluster.root_ca.cert_pem.clone())?;
-    new.save(certificates)?;
-    Ok(new)
+async fn pause(membership: &Membership, time: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(time) => {}
+        () = membership.doubt.notified() => {}
+    }
+}
+
+/// Whether the cluster says that this node's certificate should be another one.
+fn is_wrong(membership: &Membership) -> bool {
+    let Some((role, issuer)) = membership.wanted.borrow().clone() else { return false };
+    role != membership.role() || issuer.is_some_and(|key| key != membership.tls.borrow().cert_issuer_public_key)
+}
+
+/// Gets a certificate for a new key and becomes what it says.
+///
+/// # Errors
+/// [`RenewError`]; the certificate of before still counts.
+pub async fn renew(membership: &Membership) -> Result<Identity, RenewError> {
+    let old = membership.identity.borrow().clone();
+    let has_expired = old.has_expired(Timestamp::now());
+    let key = match has_expired {
+        true => KeyPair::from_pem(&old.issued().key_pem)?,
+        false => KeyPair::generate()?,
+    };
+    let expired = if has_expired { old.issued().cert_pem.clone() } else { String::new() };
+    let ask = IssueRequest { expired, ..IssueRequest::default() };
+    let identity = ask_around(membership, &old, ask, &key).await?;
+    if (identity.node, identity.cluster) != (old.node, old.cluster) {
+        return Err(RenewError::Other);
+    }
+    membership.take(identity.clone())?;
+    Ok(identity)
+}
+
+/// Asks this node's own manager, else one after the other of those that are known.
+async fn ask_around(
+    membership: &Membership,
+    old: &Identity,
+    ask: IssueRequest,
+    key: &KeyPair,
+) -> Result<Identity, RenewError> {
+    let own = membership.own.borrow().clone();
+    let mut last = RenewError::NoManager;
+    if let Some(own) = own {
+        match from_own(&own.authority, old, key).await {
+            Ok(identity) => return Ok(identity),
+            Err(error) => last = error.into(),
+        }
+    }
+    let managers = membership.remotes.shuffled(&mut rand::rng());
+    for addr in managers {
+        let channel = membership.dialer.channel(&addr).map_err(AuthorityError::from)?;
+        match issue(channel, ask.clone(), key).await {
+            Ok(identity) => return Ok(identity),
+            Err(error) => {
+                if error.is_passing() {
+                    membership.remotes.observe(&addr, false);
+                }
+                last = error.into();
+            }
+        }
+    }
+    Err(last)
 }

@@ -1,52 +1,60 @@
-//! The manager on this node, and that it comes back when it fails: consensus that lost its disk, a port that was taken.
+//! The manager on this node while the node is one: that it starts, that it comes back when it fails (consensus that lost its
+//! disk, a port that was taken), and that it ends when the node becomes a worker.
 //!
-//! The agent is not part of it. It and its tasks go on, and it looks for the manager until it finds it.
+//! The agent is not part of it. It and its tasks go on, and it looks for a manager until it finds one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shoal_manager::{Control, Manager};
-use shoal_raft::{Config, DataKey, Member, NoPeers, Raft};
-use shoal_types::spec::ClusterSpec;
+use shoal_manager::{Control, GrpcTransport, Manager};
+use shoal_raft::{Config, DataKey, Member, Raft};
+use shoal_types::spec::{ClusterSpec, NodeRole};
 use shoal_types::{Cluster, Node};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::identity::{Identity, IdentityError};
-use crate::paths::{FileError, Paths};
-use crate::renew;
+use crate::admission;
+use crate::identity::IdentityError;
+use crate::lock;
+use crate::membership::{Membership, Own};
+use crate::paths::FileError;
 use crate::server::{Serving, bind};
+use crate::uplink::reachable;
 
 /// The pause before a manager that failed starts again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-/// How long a manager may take until it leads.
+/// How long a manager that begins a cluster may take until it leads.
 const LEAD: Duration = Duration::from_secs(10);
+/// How long a manager that comes back waits for a leader before it answers clients with what it has.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
-/// What a manager needs to start.
-pub struct Plan {
-    /// Where its files are.
-    pub paths: Paths,
-    /// Who it is.
-    pub identity: watch::Sender<Identity>,
-    /// Where it listens.
-    pub listen: SocketAddr,
-    /// Where others reach it.
-    pub advertise: SocketAddr,
-}
-
-/// Where the manager on this node is in its life.
+/// Where this machine is in its life in a swarm.
 #[derive(Debug, Clone)]
 pub enum Status {
-    /// There is none: the node is in no swarm.
+    /// In none.
     Inactive,
     /// It starts, or starts again.
     Pending,
-    /// It works.
+    /// A manager that works.
     Active(Control),
+    /// A worker.
+    Worker,
     /// It failed for this reason, and will be started again.
     Failed(Arc<str>),
+    /// A manager whose keys are sealed: it needs the unlock key.
+    Locked,
+}
+
+/// How a manager starts.
+pub enum Start {
+    /// With what is on disk; where there is nothing, it joins the managers that are known.
+    Resume,
+    /// As the first of a new cluster.
+    Begin(Box<(Cluster, Node)>),
+    /// Alone with what is on disk, in place of a cluster that lost its quorum.
+    Alone,
 }
 
 /// Why a manager does not start.
@@ -63,9 +71,12 @@ pub enum StartError {
     /// Its files.
     #[error(transparent)]
     Files(#[from] FileError),
-    /// Its certificate.
+    /// Its certificate or keys.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// There is a log, and no key for it.
+    #[error("the key of the log is missing (swarm-node.key)")]
+    NoLogKey,
     /// Its log.
     #[error(transparent)]
     Open(#[from] shoal_raft::OpenError),
@@ -78,54 +89,88 @@ pub enum StartError {
     /// It does not get to lead.
     #[error("the manager did not get to lead in time")]
     NoLeader,
+    /// The other managers do not take it in.
+    #[error("the managers of the swarm do not take this one in: {0}")]
+    Admission(#[from] admission::AdmissionError),
 }
 
 /// A manager that works.
 pub struct Running {
     manager: Manager,
     serving: Serving,
-    renewal: JoinHandle<()>,
+    /// What goes on beside it.
+    aside: JoinSet<()>,
+    /// Said by the managers when it was taken in.
+    pub managers: Option<u32>,
 }
 
 impl Running {
-    /// Starts a manager; with `first`, a new cluster.
+    /// Starts the manager of this node.
     ///
     /// # Errors
     /// [`StartError`]; nothing of it runs then.
-    pub async fn start(plan: &Plan, first: Option<(Cluster, Node)>) -> Result<Self, StartError> {
-        let listen = |source| StartError::Listen { addr: plan.listen, source };
-        let listener = bind(plan.listen).await.map_err(listen)?;
-        let key = DataKey::new(&plan.paths.data_key()?);
-        let config = Config { dir: plan.paths.raft(), key, limits: ClusterSpec::initial().raft };
-        let raft = Raft::open(&config, NoPeers).await?;
-        match tokio::time::timeout(LEAD, Self::lead(plan, &raft, first)).await {
-            Ok(Ok(manager)) => {
-                let serving = Serving::start(listener, plan.identity.subscribe(), manager.routes());
-                let renewal = renew::run(plan.identity.clone(), plan.paths.certificates(), manager.control());
-                Ok(Self { manager, serving, renewal: tokio::spawn(renewal) })
+    pub async fn start(
+        membership: &Arc<Membership>,
+        start: Start,
+        quit: &CancellationToken,
+    ) -> Result<Self, StartError> {
+        let addr = membership.addresses.listen;
+        let listener = bind(addr).await.map_err(|source| StartError::Listen { addr, source })?;
+        if !membership.vault.has_log_key() && membership.paths.raft().exists() {
+            return Err(StartError::NoLogKey);
+        }
+        let config = Config {
+            dir: membership.paths.raft(),
+            key: DataKey::new(&membership.vault.log_key()?),
+            limits: ClusterSpec::initial().raft,
+            force_new: matches!(start, Start::Alone),
+        };
+        let dialer = membership.dialer.clone();
+        let raft = Raft::open(&config, Arc::new(GrpcTransport::new(dialer.clone()))).await?;
+        let cluster = membership.identity.borrow().cluster;
+        let manager = Manager::start(raft.clone(), cluster, dialer);
+        // The others must reach it before it can be one of them.
+        let serving = Serving::start(listener, membership.identity.subscribe(), manager.routes());
+        let mut this = Self { manager, serving, aside: JoinSet::new(), managers: None };
+        match this.take_place(membership, &raft, start, quit).await {
+            Ok(managers) => {
+                this.managers = managers;
+                let own = Own { addr: reachable(addr), authority: this.manager.authority() };
+                membership.own.send_replace(Some(own));
+                this.aside.spawn(lock::follow(membership.clone(), this.control()));
+                this.aside.spawn(ask_when_removed(membership.clone(), raft));
+                Ok(this)
             }
-            failed => {
-                raft.stop().await;
-                Err(failed.map_or(StartError::NoLeader, |lead| lead.err().unwrap_or(StartError::NoLeader)))
+            Err(error) => {
+                this.stop(membership).await;
+                Err(error)
             }
         }
     }
 
-    async fn lead(plan: &Plan, raft: &Raft, first: Option<(Cluster, Node)>) -> Result<Manager, StartError> {
-        let (node, cluster) = {
-            let identity = plan.identity.borrow();
-            (identity.node, identity.cluster)
-        };
-        let addr = plan.advertise.to_string();
-        if first.is_some() {
-            raft.begin(Member { node_id: Some(node), addr: addr.clone() }).await?;
+    async fn take_place(
+        &mut self,
+        membership: &Arc<Membership>,
+        raft: &Raft,
+        start: Start,
+        quit: &CancellationToken,
+    ) -> Result<Option<u32>, StartError> {
+        if let Start::Begin(first) = start {
+            let addr = membership.addresses.advertise.to_string();
+            let (cluster, node) = *first;
+            raft.begin(Member { node_id: Some(node.id), addr }).await?;
+            let begun = tokio::time::timeout(LEAD, shoal_manager::begin(raft, cluster, node)).await;
+            begun.map_err(|_| StartError::NoLeader)??;
+            return Ok(None);
         }
-        let manager = Manager::start(raft.clone(), cluster);
-        match first {
-            Some((cluster, node)) => shoal_manager::begin(raft, cluster, node).await?,
-            None => shoal_manager::announce(raft, node, addr).await?,
+        if !raft.has_begun().await? {
+            return Ok(Some(admission::join(membership, raft, quit).await?));
         }
-        Ok(manager)
+        // Its address may have changed. The others may not be there yet: that must not keep it from starting.
+        self.aside.spawn(admission::announce(membership.clone(), raft.clone()));
+        let mut leader = raft.leader();
+        drop(tokio::time::timeout(CATCH_UP, leader.wait_for(Option::is_some)).await);
+        Ok(None)
     }
 
     /// What clients ask for.
@@ -134,8 +179,9 @@ impl Running {
     }
 
     /// Ends it. What was acknowledged is on disk, the port is free.
-    pub async fn stop(self) {
-        self.renewal.abort();
+    pub async fn stop(mut self, membership: &Membership) {
+        membership.own.send_replace(None);
+        self.aside.shutdown().await;
         let raft = self.manager.raft().clone();
         drop(self.manager);
         self.serving.stop().await;
@@ -143,14 +189,81 @@ impl Running {
     }
 }
 
-/// Keeps a manager running until `stop`; begins with one that runs, if there is one.
-pub async fn run(plan: Arc<Plan>, running: Option<Running>, status: watch::Sender<Status>, stop: CancellationToken) {
-    let mut running = running;
-    let mut backoff = BACKOFF.0;
+/// Keeps this node what its certificate says, manager or worker, until `stop`; begins with a manager that runs, if there is
+/// one. Where it is told how the first manager starts, later ones resume.
+pub async fn run(
+    membership: Arc<Membership>,
+    mut running: Option<Running>,
+    status: watch::Sender<Status>,
+    stop: CancellationToken,
+) {
     loop {
+        match membership.role() {
+            NodeRole::Manager => manage(&membership, running.take(), &status, &stop).await,
+            NodeRole::Worker => {
+                forget(&membership);
+                status.send_replace(Status::Worker);
+                until_not(&membership, NodeRole::Worker, &stop).await;
+                if !stop.is_cancelled() {
+                    status.send_replace(Status::Pending);
+                }
+            }
+        }
+        if stop.is_cancelled() {
+            return;
+        }
+    }
+}
+
+/// Waits until the certificate says another role, or until the end.
+async fn until_not(membership: &Membership, role: NodeRole, stop: &CancellationToken) {
+    let mut identity = membership.identity.subscribe();
+    tokio::select! {
+        // An error is the end, too.
+        changed = identity.wait_for(|i| i.role != role) => drop(changed),
+        () = stop.cancelled() => {}
+    }
+}
+
+/// Nothing of the cluster's state stays on a worker.
+fn forget(membership: &Membership) {
+    if !membership.vault.has_log_key() && !membership.paths.raft().exists() {
+        return;
+    }
+    let forgotten = membership.paths.forget_raft().map_err(|e| e.to_string());
+    let forgotten = forgotten.and_then(|()| membership.vault.forget_log().map_err(|e| e.to_string()));
+    if let Err(error) = forgotten {
+        tracing::warn!(error, "cannot remove what this node had as a manager");
+    }
+}
+
+/// The others may decide without this manager that it is none any more: the node then asks what it is.
+async fn ask_when_removed(membership: Arc<Membership>, raft: Raft) {
+    if raft.removed().wait_for(|removed| *removed).await.is_ok() {
+        tracing::warn!("this manager was removed from the managers of the swarm");
+        membership.doubt.notify_one();
+    }
+}
+
+/// Keeps the manager running while the node is one.
+async fn manage(
+    membership: &Arc<Membership>,
+    mut running: Option<Running>,
+    status: &watch::Sender<Status>,
+    stop: &CancellationToken,
+) {
+    let quit = stop.child_token();
+    let mut over = JoinSet::new();
+    let (watched, token) = (membership.clone(), quit.clone());
+    over.spawn(async move {
+        until_not(&watched, NodeRole::Manager, &token).await;
+        token.cancel();
+    });
+    let mut backoff = BACKOFF.0;
+    while !quit.is_cancelled() {
         let started = match running.take() {
             Some(running) => Ok(running),
-            None => Running::start(&plan, None).await.map_err(|e| e.to_string()),
+            None => Running::start(membership, Start::Resume, &quit).await.map_err(|e| e.to_string()),
         };
         let reason = match started {
             Ok(manager) => {
@@ -158,20 +271,23 @@ pub async fn run(plan: Arc<Plan>, running: Option<Running>, status: watch::Sende
                 let raft = manager.manager.raft().clone();
                 let ended = tokio::select! {
                     reason = raft.stopped() => Some(reason),
-                    () = stop.cancelled() => None,
+                    () = quit.cancelled() => None,
                 };
-                manager.stop().await;
+                manager.stop(membership).await;
                 let Some(reason) = ended else { return };
                 backoff = BACKOFF.0;
                 reason.to_string()
             }
             Err(reason) => reason,
         };
+        if quit.is_cancelled() {
+            return;
+        }
         tracing::error!(reason, "the manager on this node failed; starting it again");
         status.send_replace(Status::Failed(reason.into()));
         tokio::select! {
             () = tokio::time::sleep(backoff) => {}
-            () = stop.cancelled() => return,
+            () = quit.cancelled() => {}
         }
         backoff = (backoff * 2).min(BACKOFF.1);
     }

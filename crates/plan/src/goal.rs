@@ -71,11 +71,16 @@ impl Goal {
             registry_auth: self.service.registry_auth.clone(),
             status: TaskStatus { timestamp: now, message: "created".into(), ..TaskStatus::default() },
             desired_state,
+            job_iteration: self.run(),
+            assigned_generic: Vec::new(),
         }
     }
 
     /// Whether `task`, which is on `node`, is what the service wants, so that an update leaves it alone.
     pub(crate) fn is_met_by(&self, task: &Task, node: Option<&Node>) -> bool {
+        if self.run().is_some() {
+            return task.job_iteration == self.run();
+        }
         if task.spec_version == self.service.spec_version {
             return true;
         }
@@ -86,6 +91,16 @@ impl Goal {
             || task.spec == self.spec
             || (node.is_some_and(|n| self.admits(n))
                 && TaskSpec { placement: self.spec.placement.clone(), ..(*task.spec).clone() } == *self.spec)
+    }
+
+    /// The present run of a job.
+    pub(crate) fn run(&self) -> Option<u64> {
+        self.service.spec.mode.is_job().then(|| self.service.job_status.map_or(0, |job| job.job_iteration))
+    }
+
+    /// What is wanted of a task that may start.
+    pub(crate) fn wanted(&self) -> TaskState {
+        if self.service.spec.mode.is_job() { TaskState::Complete } else { TaskState::Running }
     }
 
     /// Whether the constraints of the service let its tasks run on `node`.

@@ -1,4 +1,4 @@
-//! Which tasks should exist: replicated and global services, restarts, rolling updates and rollbacks, history,
+//! Which tasks should exist: replicated and global services and jobs, restarts, rolling updates and rollbacks, history,
 //! and what becomes of tasks when services, nodes or their labels change.
 //!
 //! Owns every decision to make, replace, stop, orphan, reject or forget a task, and the `update_status` of services.
@@ -18,10 +18,12 @@
 //!   and keeps watching its tasks when the leader changes.
 //! - Slots that go stale after an update has ended are updated without a word in the service's update status.
 
+mod current;
 mod draft;
 mod enforcer;
 mod global;
 mod goal;
+mod job;
 mod nodes;
 mod planner;
 mod reaper;
@@ -32,4 +34,5 @@ mod slots;
 mod timers;
 mod update;
 
+pub use current::UpToDate;
 pub use planner::Planner;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use shoal_types::change::Both;
-use shoal_types::spec::UpdateState;
+use shoal_types::spec::{ServiceMode, UpdateState};
 use shoal_types::{Event, IdSource, Service, ServiceId, Step, Task, Timestamp, View};
 
 use crate::draft::Draft;
@@ -48,7 +48,7 @@ impl Planner {
             Event::Task(task) => self.handle_task(task),
             Event::Service(service) => self.handle_service(service),
             Event::Node(node) => self.nodes.handle(node),
-            Event::Cluster(_) => {}
+            Event::Cluster(_) | Event::Secret(_) | Event::Config(_) => {}
         }
     }
 
@@ -64,7 +64,10 @@ impl Planner {
             && let Some(id) = self.nodes.pop()
         {
             for task in self.nodes.plan(id, &mut draft) {
-                touch(&mut self.services, &mut self.queue, task.service_id, SlotKey::of(&task));
+                if let Some(plan) = self.services.get_mut(&task.service_id) {
+                    plan.touched.insert(plan.key_of(&task));
+                    self.queue.push(task.service_id);
+                }
             }
             for service in &self.globals {
                 touch(&mut self.services, &mut self.queue, *service, SlotKey::Node(id));
@@ -129,8 +132,10 @@ impl Planner {
             return;
         }
         plan.touch_all();
-        let is_global = service.after.as_ref().is_some_and(|s| s.spec.mode.is_global());
-        if is_global {
+        let mode = service.after.as_ref().map(|s| &s.spec.mode);
+        // a service is known before its tasks and keeps its mode, so tasks keep their slots
+        plan.is_numbered |= mode.is_some_and(|m| m.replicated_job.is_some());
+        if mode.is_some_and(ServiceMode::spans_nodes) {
             self.globals.insert(id);
             plan.spans_nodes = true;
         } else {
@@ -165,6 +170,7 @@ fn wants_the_same(before: &Service, after: &Service) -> bool {
     let rolls_back = |s: &Service| s.update_status.as_ref().map(|u| u.state) == Some(UpdateState::RollbackStarted);
     before.spec_version == after.spec_version
         && before.registry_auth == after.registry_auth
+        && before.job_status == after.job_status
         && before.spec == after.spec
         && rolls_back(before) == rolls_back(after)
 }

@@ -4,6 +4,7 @@ use shoal_types::spec::TaskSpec;
 use shoal_types::{TaskState, View};
 
 use crate::draft::Draft;
+use crate::job::is_done;
 use crate::service::ServicePlan;
 use crate::slots::Slot;
 
@@ -30,7 +31,8 @@ impl ServicePlan {
         let old = &kept[..kept.len().saturating_sub(if pending { 2 } else { 1 })];
         let removable = old.iter().filter(|t| {
             let never_ran = t.status.state < TaskState::Assigned && t.desired_state > TaskState::Running;
-            t.desired_state > TaskState::Running && (never_ran || t.status.state.is_terminal())
+            let counts = is_done(t) && slot.newest().is_some_and(|n| n.job_iteration == t.job_iteration);
+            t.desired_state > TaskState::Running && (never_ran || t.status.state.is_terminal()) && !counts
         });
         for task in removable.take(kept.len().saturating_sub(limit)) {
             draft.remove(task.id);
@@ -42,7 +44,7 @@ impl ServicePlan {
 fn limit(slot: &Slot, spec: &TaskSpec, view: &dyn View) -> Option<usize> {
     let attempts = spec.restart_policy.as_ref().map_or(0, |p| p.max_attempts);
     if attempts > 0 {
-        let live = slot.live().count().max(1);
+        let live = slot.tasks.iter().filter(|t| t.is_active()).count().max(1);
         return Some(usize::try_from(attempts).unwrap_or(usize::MAX).saturating_add(live));
     }
     let configured = view.cluster().and_then(|c| c.spec.orchestration.task_history_retention_limit);

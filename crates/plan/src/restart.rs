@@ -8,6 +8,7 @@ use shoal_types::{Nanos, Task, TaskState, Timestamp, View, after};
 
 use crate::draft::Draft;
 use crate::goal::Goal;
+use crate::job::is_done;
 use crate::service::ServicePlan;
 use crate::slots::{Slot, is_drained, is_out_of_reach};
 use crate::timers::Target;
@@ -36,8 +37,8 @@ impl ServicePlan {
             }
             draft.desire(task, TaskState::Shutdown);
             if may_restart(task, slot) && !is_covered(task, &usable, goal, draft.view) {
-                let drained = is_drained(task, draft.view);
-                delay = delay.max(Some(if drained { 0 } else { restart_delay(&goal.spec) }));
+                let moves = is_drained(task, draft.view) || is_lost(task);
+                delay = delay.max(Some(if moves { 0 } else { restart_delay(&goal.spec) }));
             }
         }
         if let Some(delay) = delay
@@ -51,7 +52,7 @@ impl ServicePlan {
     pub(crate) fn create_after(&mut self, slot: &Slot, delay: Nanos, goal: &Goal, draft: &mut Draft<'_>) {
         let slot = self.slot(slot.key, draft);
         let waits = delay > 0 || slot.stopping(draft.view).next().is_some();
-        let desired = if waits { TaskState::Ready } else { TaskState::Running };
+        let desired = if waits { TaskState::Ready } else { goal.wanted() };
         let id = self.create(slot.key, desired, goal, draft);
         if waits {
             self.starts.insert(id, after(draft.now, delay));
@@ -59,7 +60,7 @@ impl ServicePlan {
     }
 
     /// Starts the replacements in `slot` whose time has come.
-    pub(crate) fn promote(&mut self, slot: &Slot, draft: &mut Draft<'_>) {
+    pub(crate) fn promote(&mut self, slot: &Slot, goal: &Goal, draft: &mut Draft<'_>) {
         let ready = |t: &&Arc<Task>| t.desired_state == TaskState::Ready && !t.status.state.is_terminal();
         for task in slot.live().filter(ready) {
             let start = self.start_of(task, slot, draft.view);
@@ -68,7 +69,7 @@ impl ServicePlan {
             if let Some(at) = at {
                 draft.timers.wake(at, Target::Slot(self.id, slot.key));
             } else {
-                draft.desire(task, TaskState::Running);
+                draft.desire(task, goal.wanted());
                 self.starts.remove(&task.id);
             }
         }
@@ -82,17 +83,22 @@ impl ServicePlan {
         let before = slot.tasks.iter().rev().find(|t| (t.meta.created_at, t.id) < (task.meta.created_at, task.id));
         let restarted = before.is_some_and(|old| {
             let failed = old.status.state.is_terminal() && old.status.state != TaskState::Shutdown;
-            old.desired_state != TaskState::Remove
-                && !is_drained(old, view)
-                && (failed || (!old.status.state.is_terminal() && is_out_of_reach(old, view)))
+            let lost = !old.status.state.is_terminal() && !is_lost(old) && is_out_of_reach(old, view);
+            old.desired_state != TaskState::Remove && !is_drained(old, view) && (failed || lost)
         });
         after(task.meta.created_at, if restarted { restart_delay(&task.spec) } else { 0 })
     }
 }
 
+/// Whether a task that is over only lost its node. The restart delay is there for what fails; this did not
+/// (docs/decisions/0008). A job may come to its end on a node that nobody hears of: it is given the time.
+fn is_lost(task: &Task) -> bool {
+    !task.status.state.is_terminal() && task.job_iteration.is_none()
+}
+
 /// Whether a task that is wanted has ended, or cannot go on where it is.
 fn is_over(task: &Task, view: &dyn View) -> bool {
-    task.status.state.is_terminal() || is_out_of_reach(task, view) || is_drained(task, view)
+    !is_done(task) && (task.status.state.is_terminal() || is_out_of_reach(task, view) || is_drained(task, view))
 }
 
 /// Whether the slot of a lost task needs no replacement because another task serves it: one that is up to date, or
@@ -109,7 +115,7 @@ pub(crate) fn may_restart(task: &Task, slot: &Slot) -> bool {
     let wanted = match policy.condition {
         RestartCondition::None => false,
         RestartCondition::OnFailure => task.status.state != TaskState::Complete,
-        RestartCondition::Any => true,
+        RestartCondition::Any => !is_done(task),
     };
     wanted && (policy.max_attempts == 0 || attempts(task, slot, &policy) < policy.max_attempts)
 }
@@ -123,7 +129,9 @@ fn attempts(task: &Task, slot: &Slot, policy: &RestartPolicy) -> u64 {
         after(ended, window.saturating_neg())
     });
     let up_to = slot.tasks.iter().rev().skip_while(|t| t.id != task.id);
-    let same: Vec<_> = up_to.take_while(|t| t.spec_version == task.spec_version).collect();
+    // a job that is rolled back runs an old version anew
+    let version = |t: &Task| (t.spec_version, t.job_iteration);
+    let same: Vec<_> = up_to.take_while(|t| version(t) == version(task)).collect();
     let restarts = same.iter().take(same.len().saturating_sub(1));
     restarts.filter(|t| since.is_none_or(|s| t.meta.created_at > s)).count() as u64
 }
@@ -134,6 +142,11 @@ fn restart_delay(spec: &TaskSpec) -> Nanos {
 
 /// Until when `task` waits for `old` to stop.
 fn stop_deadline(task: &Task, old: &Task) -> Timestamp {
-    let grace = old.spec.container_spec.as_ref().and_then(|c| c.stop_grace_period).unwrap_or(0);
-    after(task.meta.created_at, STOP_WAIT.max(grace.saturating_add(STOP_MARGIN)))
+    after(task.meta.created_at, stop_patience(old))
+}
+
+/// How long `task` may take to stop.
+pub(crate) fn stop_patience(task: &Task) -> Nanos {
+    let grace = task.spec.container_spec.as_ref().and_then(|c| c.stop_grace_period).unwrap_or(0);
+    STOP_WAIT.max(grace.saturating_add(STOP_MARGIN))
 }

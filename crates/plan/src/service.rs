@@ -9,6 +9,7 @@ use shoal_types::{Service, ServiceId, Task, TaskId, TaskState, Timestamp};
 
 use crate::draft::Draft;
 use crate::goal::Goal;
+use crate::job::Run;
 use crate::restart::may_restart;
 use crate::slots::{Slot, SlotKey};
 use crate::update::{Need, Update};
@@ -34,6 +35,10 @@ pub(crate) struct ServicePlan {
     pub(crate) first: Option<SlotKey>,
     /// Every node is to be looked at: the service is global and new, or changed.
     pub(crate) spans_nodes: bool,
+    /// Slots go by number alone, also where their tasks are on nodes: the service is a replicated job.
+    pub(crate) is_numbered: bool,
+    /// The present run, of a job.
+    pub(crate) run: Run,
     /// It was there when this leader came, and was not planned since: an update may be under way.
     pub(crate) is_taken_over: bool,
     goal: Option<Arc<Goal>>,
@@ -62,6 +67,8 @@ impl ServicePlan {
             update: None,
             first: None,
             spans_nodes: false,
+            is_numbered: false,
+            run: Run::default(),
             is_taken_over: false,
             goal: None,
         }
@@ -69,7 +76,7 @@ impl ServicePlan {
 
     /// Notes that `task` exists.
     pub(crate) fn track(&mut self, task: &Task) {
-        let key = SlotKey::of(task);
+        let key = self.key_of(task);
         let ids = self.slots.entry(key).or_default();
         if !ids.contains(&task.id) {
             ids.push(task.id);
@@ -77,9 +84,14 @@ impl ServicePlan {
         self.touched.insert(key);
     }
 
+    /// The slot that `task` is in.
+    pub(crate) fn key_of(&self, task: &Task) -> SlotKey {
+        SlotKey::of(task, self.is_numbered)
+    }
+
     /// Notes that `task` is no more.
     pub(crate) fn forget(&mut self, task: &Task) {
-        let key = SlotKey::of(task);
+        let key = self.key_of(task);
         if let Some(ids) = self.slots.get_mut(&key) {
             ids.retain(|id| *id != task.id);
             if ids.is_empty() {
@@ -98,13 +110,13 @@ impl ServicePlan {
     /// Plans what there is to plan. Returns false where it stopped because the transaction is full.
     pub(crate) fn plan(&mut self, draft: &mut Draft<'_>) -> bool {
         let Some(service) = draft.service(self.id) else { return self.clear(draft) };
-        if service.spec.mode.replicated_job.is_some() || service.spec.mode.global_job.is_some() {
-            return true;
-        }
         if std::mem::take(&mut self.spans_nodes) {
             self.touched.extend(draft.view.nodes().map(|n| SlotKey::Node(n.id)));
         }
         let mut goal = self.goal(service, draft);
+        if goal.service.spec.mode.is_job() {
+            return self.plan_job(&goal, draft);
+        }
         // failures come first: a rollback or a pause changes what everything below works towards
         if self.watch(&goal, draft)
             && let Some(service) = draft.service(self.id)
@@ -158,7 +170,7 @@ impl ServicePlan {
             }
         }
         self.refresh(&mut slot, &mut seen, draft);
-        self.promote(&slot, draft);
+        self.promote(&slot, goal, draft);
         self.advance(&slot, goal, draft);
         self.refresh(&mut slot, &mut seen, draft);
         let class = self.classify(&slot, goal, draft);

@@ -10,9 +10,9 @@ use shoal_types::{NodeId, Task, TaskState, View};
 /// Names a slot within its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum SlotKey {
-    /// Of a replicated service, from 1.
+    /// Of a replicated service, from 1; of a replicated job, from 0.
     Number(u64),
-    /// Of a global service.
+    /// Of a global service or job.
     Node(NodeId),
 }
 
@@ -26,10 +26,10 @@ pub(crate) struct Slot {
 }
 
 impl SlotKey {
-    /// The slot that `task` is in.
-    pub(crate) fn of(task: &Task) -> Self {
+    /// The slot that `task` is in. Where slots go by number alone, 0 is one, too.
+    pub(crate) fn of(task: &Task, is_numbered: bool) -> Self {
         match (task.slot, task.node_id) {
-            (0, Some(node)) => Self::Node(node),
+            (0, Some(node)) if !is_numbered => Self::Node(node),
             (number, _) => Self::Number(number),
         }
     }
@@ -41,9 +41,9 @@ impl Slot {
         Self { key, tasks }
     }
 
-    /// The tasks that are wanted.
+    /// The tasks that are wanted. Those of jobs stay so once they have ended well.
     pub(crate) fn live(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.tasks.iter().filter(|t| t.desired_state <= TaskState::Running)
+        self.tasks.iter().filter(|t| t.desired_state <= TaskState::Complete)
     }
 
     /// The latest attempt.
@@ -54,7 +54,7 @@ impl Slot {
     /// The tasks whose containers are still to stop, and can.
     pub(crate) fn stopping(&self, view: &dyn View) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks.iter().filter(move |t| {
-            t.desired_state > TaskState::Running
+            t.desired_state > TaskState::Complete
                 && (TaskState::Assigned..=TaskState::Running).contains(&t.status.state)
                 && !is_out_of_reach(t, view)
         })

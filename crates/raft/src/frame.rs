@@ -14,6 +14,8 @@ const TAG: usize = 16;
 pub const OVERHEAD: usize = HEAD + NONCE + TAG;
 /// The largest record that is believed. A longer length is a torn one.
 const MAX: usize = 64 * 1024 * 1024;
+/// In a length: everything before this record was safe when it was written.
+const AFTER_SYNC: u32 = 1 << 31;
 
 /// The key of this manager's log and snapshots. 32 random bytes; kept beside the node's key, never in the log.
 #[derive(Clone)]
@@ -48,9 +50,19 @@ impl DataKey {
 
     /// Appends `content` as a record to `out`.
     pub fn seal(&self, content: &[u8], out: &mut Vec<u8>) {
+        self.seal_with(content, 0, out);
+    }
+
+    /// Like [`Self::seal`]; and says that everything before was made safe before this was written.
+    pub fn seal_after_sync(&self, content: &[u8], out: &mut Vec<u8>) {
+        self.seal_with(content, AFTER_SYNC, out);
+    }
+
+    fn seal_with(&self, content: &[u8], mark: u32, out: &mut Vec<u8>) {
         let nonce = XSalsa20Poly1305::generate_nonce(&mut OsRng);
         let sealed = self.0.encrypt(&nonce, content).expect("encryption to memory does not fail");
-        let len = u32::try_from(NONCE + sealed.len()).expect("contents are far below 4 GiB").to_le_bytes();
+        let len = u32::try_from(NONCE + sealed.len()).expect("contents are far below 2 GiB");
+        let len = (len | mark).to_le_bytes();
         let mut sum = crc32fast::Hasher::new();
         sum.update(&len);
         sum.update(&nonce);
@@ -59,6 +71,12 @@ impl DataKey {
         out.extend_from_slice(&sum.finalize().to_le_bytes());
         out.extend_from_slice(&nonce);
         out.extend_from_slice(&sealed);
+    }
+
+    /// Whether somewhere in `bytes` is a record that was written after everything before it was safe.
+    pub fn was_safe(&self, bytes: &[u8]) -> bool {
+        let marked = |at: &usize| bytes[*at..].first_chunk::<4>().is_some_and(|len| u32::from_le_bytes(*len) >= AFTER_SYNC);
+        (0..bytes.len()).filter(marked).any(|at| matches!(self.open(&bytes[at..]), Ok(Frame::Record { .. })))
     }
 
     /// What is at the beginning of `bytes`.
@@ -71,7 +89,7 @@ impl DataKey {
         };
         let (len, sum) = head.split_at(4);
         let len_bytes: [u8; 4] = len.try_into().expect("split at 4");
-        let len = u32::from_le_bytes(len_bytes) as usize;
+        let len = (u32::from_le_bytes(len_bytes) & !AFTER_SYNC) as usize;
         if head.iter().all(|b| *b == 0) {
             return Ok(Frame::End);
         }
@@ -129,6 +147,20 @@ mod tests {
         }
         assert_eq!(key.open(&[]).unwrap(), Frame::End);
         assert_eq!(key.open(&[0; 100]).unwrap(), Frame::End);
+    }
+
+    #[test]
+    fn a_record_that_was_written_after_a_sync_vouches_for_what_was_before_it() {
+        let key = DataKey::new(&[7; 32]);
+        let mut bytes = vec![0xff; 50];
+        key.seal(b"same batch", &mut bytes);
+        assert!(!key.was_safe(&bytes));
+        key.seal_after_sync(b"next batch", &mut bytes);
+        assert!(key.was_safe(&bytes));
+        let start = bytes.len() - b"next batch".len() - OVERHEAD;
+        assert!(matches!(key.open(&bytes[start..]).unwrap(), Frame::Record { content, .. } if content == b"next batch"));
+        bytes.pop();
+        assert!(!key.was_safe(&bytes));
     }
 
     #[test]

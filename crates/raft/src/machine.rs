@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use openraft::storage::{RaftStateMachine, Snapshot as RaftSnapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
 use shoal_store::{Snapshot, Store};
+use tokio::sync::watch;
 
 use crate::feed::{Commit, Publisher};
-use crate::snapshot::{SnapshotDir, SnapshotError};
+use crate::snapshot::{Draft, Pieces, SnapshotDir, SnapshotError};
 use crate::types::{Applied, Entry, Image, LogId, SnapshotMeta, StorageError, StoredMembership, Types};
 
 /// The state machine. The algorithm owns it; [`Keeper`]s share what they need of it.
@@ -23,6 +24,8 @@ pub struct Keeper {
     dir: SnapshotDir,
     publisher: Arc<Publisher>,
     shared: Arc<Mutex<Shared>>,
+    /// The place in the log up to which it is applied.
+    applied: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -31,7 +34,7 @@ struct Shared {
     /// The description of the newest snapshot on disk.
     saved: Option<SnapshotMeta>,
     /// A snapshot that the algorithm has not been told of.
-    untold: Option<(SnapshotMeta, Snapshot)>,
+    untold: Option<SnapshotMeta>,
 }
 
 /// Up to where the log is applied.
@@ -56,8 +59,9 @@ impl Machine {
             applied.membership = meta.last_membership.clone();
         }
         let publisher = Publisher::new(state.clone());
+        let index = watch::Sender::new(applied.last.map_or(0, |id| id.index));
         let shared = Arc::new(Mutex::new(Shared { applied, saved, untold: None }));
-        Ok(Self { store: Store::from(state), keeper: Keeper { dir, publisher, shared } })
+        Ok(Self { store: Store::from(state), keeper: Keeper { dir, publisher, shared, applied: index } })
     }
 
     /// Whom others follow.
@@ -87,6 +91,8 @@ impl Machine {
         if let Some(membership) = membership {
             shared.applied.membership = membership;
         }
+        drop(shared);
+        self.keeper.applied.send_replace(index);
         Applied { index }
     }
 }
@@ -104,13 +110,61 @@ impl Keeper {
         self.store(meta.clone(), position.state.clone(), keep).await?;
         let mut shared = self.lock();
         shared.saved = Some(meta.clone());
-        shared.untold = Some((meta, position.state));
+        shared.untold = Some(meta);
         Ok(())
+    }
+
+    /// Up to where the log is applied.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// The list of members as of what is applied.
+    pub fn membership(&self) -> StoredMembership {
+        self.lock().applied.membership.clone()
+    }
+
+    /// Begins to receive the snapshot that `meta` describes.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] where it cannot be written.
+    pub fn draft(&self, meta: &SnapshotMeta) -> Result<Draft, SnapshotError> {
+        self.dir.draft(meta, ".in")
+    }
+
+    /// Makes a received snapshot safe. From now on a restart goes on from it: it is of what was agreed on, whatever the
+    /// algorithm thinks of its sender by now.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] where it cannot be written; the one before stays.
+    pub async fn receive(&self, draft: Draft) -> Result<(), SnapshotError> {
+        let keep = shoal_ambient::blocking(move || draft.keep(0));
+        keep.await.expect("writing a snapshot does not panic and is not cancelled")
+    }
+
+    /// Makes a snapshot of another directory ours.
+    async fn adopt(&self, meta: &SnapshotMeta, pieces: Pieces) -> Result<Snapshot, SnapshotError> {
+        let (dir, meta) = (self.dir.clone(), meta.clone());
+        let adopt = shoal_ambient::blocking(move || {
+            let state = pieces.decode()?;
+            dir.write(&meta, &state, 0)?;
+            Ok(state)
+        });
+        adopt.await.expect("writing a snapshot does not panic and is not cancelled")
+    }
+
+    /// Forgets a received snapshot that was not installed.
+    pub fn settle(&self, meta: &SnapshotMeta) {
+        let saved = self.lock().saved.clone();
+        let is_kept = saved.is_some_and(|s| s.last_log_id.map(|id| id.index) == meta.last_log_id.map(|id| id.index));
+        if !is_kept && let Err(error) = self.dir.discard(meta) {
+            tracing::debug!(%error, "cannot remove a snapshot that is not needed");
+        }
     }
 
     async fn store(&self, meta: SnapshotMeta, state: Snapshot, keep: u64) -> Result<(), SnapshotError> {
         let dir = self.dir.clone();
-        let write = tokio::task::spawn_blocking(move || dir.write(&meta, &state, keep));
+        let write = shoal_ambient::blocking(move || dir.write(&meta, &state, keep));
         write.await.expect("writing a snapshot does not panic and is not cancelled")
     }
 
@@ -119,10 +173,10 @@ impl Keeper {
             return Ok(None);
         }
         let dir = self.dir.clone();
-        let read = tokio::task::spawn_blocking(move || dir.read());
+        let read = shoal_ambient::blocking(move || dir.pieces());
         let read = read.await.expect("reading a snapshot does not panic and is not cancelled");
         let found = read.map_err(|e| StorageIOError::read_snapshot(None, &e))?;
-        Ok(found.map(|(meta, state)| RaftSnapshot { meta, snapshot: Box::new(Image(state)) }))
+        Ok(found.map(|(meta, pieces)| RaftSnapshot { meta, snapshot: Box::new(Image::Stored(pieces)) }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -136,8 +190,8 @@ impl RaftSnapshotBuilder<Types> for Keeper {
         if self.lock().untold.is_none() {
             self.save(0).await.map_err(|e| StorageIOError::write_snapshot(None, &e))?;
         }
-        let (meta, state) = self.lock().untold.take().expect("it was just saved, and there is one builder at a time");
-        Ok(RaftSnapshot { meta, snapshot: Box::new(Image(state)) })
+        let meta = self.lock().untold.take().expect("it was just saved, and there is one builder at a time");
+        Ok(RaftSnapshot { meta, snapshot: Box::default() })
     }
 }
 
@@ -166,9 +220,12 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Box<Image>) -> Result<(), StorageError> {
-        let state = snapshot.0;
-        let stored = self.keeper.store(meta.clone(), state.clone(), 0).await;
-        stored.map_err(|e| StorageIOError::write_snapshot(Some(meta.signature()), &e))?;
+        let written = |e: &SnapshotError| StorageIOError::write_snapshot(Some(meta.signature()), e);
+        let state = match *snapshot {
+            Image::Received(state) => state,
+            Image::Stored(pieces) => self.keeper.adopt(meta, pieces).await.map_err(|e| written(&e))?,
+            Image::Elsewhere => Snapshot::default(),
+        };
         self.store = Store::from(state.clone());
         {
             let mut shared = self.keeper.lock();
@@ -178,6 +235,7 @@ impl RaftStateMachine<Types> for Machine {
             shared.untold = None;
         }
         self.keeper.publisher.replace(state);
+        self.keeper.applied.send_replace(meta.last_log_id.map_or(0, |id| id.index));
         Ok(())
     }
 

@@ -1,53 +1,151 @@
-//! Calls between managers. A cluster of one has none; the transport over gRPC implements the same two traits.
+//! Calls between managers: what carries them, and this manager's end of it.
 
-use std::future::Future;
+use std::sync::Arc;
 
-use openraft::error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
-use openraft::{OptionalSend, Snapshot};
+use openraft::Membership;
+use tokio::time::Instant;
 
-use crate::types::{Member, Types, Vote};
+use crate::contact::Contacts;
+use crate::log::LogStore;
+use crate::message::{Answer, Call, MAX_CALL, What, decode, encode};
+use crate::types::{LogId, Member, Vote};
+
+/// Carries calls to other members. Each call is one message of less than 4 MiB, and its answer; calls to one member may
+/// overtake each other, may be lost, and may arrive twice.
+#[async_trait::async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// Brings `body` to member number `to`, which is `member`, and returns what its `Raft::serve` answers. Dropping the
+    /// future gives the call up. It must end by itself when nothing comes back, within some seconds.
+    ///
+    /// # Errors
+    /// [`TransportError`]; the call may have arrived all the same.
+    async fn call(&self, to: u64, member: &Member, body: Vec<u8>) -> Result<Vec<u8>, TransportError>;
+}
+
+/// Why a call brought no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// This manager has no connection to others.
+    #[error("this manager has no connection to others")]
+    NoPeers,
+    /// Nobody answers there.
+    #[error("cannot reach {addr}: {reason}")]
+    Unreachable {
+        /// The address.
+        addr: String,
+        /// What the connection says.
+        reason: String,
+    },
+    /// Somebody answers who does not take the call: another member, or one that has stopped.
+    #[error("{addr} does not take the call: {reason}")]
+    Refused {
+        /// The address.
+        addr: String,
+        /// What it says.
+        reason: String,
+    },
+}
+
+/// Why a call that was made here brought nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// There was no answer.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The call has no form in bytes.
+    #[error("cannot write a call: {0}")]
+    Encode(String),
+    /// The call is larger than a message can be.
+    #[error("a call of {0} bytes is too large")]
+    TooLarge(usize),
+    /// The answer is not one to the call: another version, perhaps.
+    #[error("cannot understand the answer of {addr}: {reason}")]
+    Answer {
+        /// The address.
+        addr: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
 
 /// The transport of a manager that has no peers: every call says that nobody is there.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoPeers;
 
-/// There is no way to another manager.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("this manager has no connection to others")]
-struct NobodyThere;
-
-type RpcError = RPCError<u64, Member, RaftError<u64>>;
-
-impl RaftNetworkFactory<Types> for NoPeers {
-    type Network = Self;
-
-    async fn new_client(&mut self, _target: u64, _node: &Member) -> Self {
-        *self
+#[async_trait::async_trait]
+impl Transport for NoPeers {
+    async fn call(&self, _to: u64, _member: &Member, _body: Vec<u8>) -> Result<Vec<u8>, TransportError> {
+        Err(TransportError::NoPeers)
     }
 }
 
-impl RaftNetwork<Types> for NoPeers {
-    async fn append_entries(
-        &mut self,
-        _rpc: AppendEntriesRequest<Types>,
-        _option: RPCOption,
-    ) -> Result<AppendEntriesResponse<u64>, RpcError> {
-        Err(Unreachable::new(&NobodyThere).into())
+/// This manager among the others.
+pub struct Mesh {
+    /// Its number.
+    pub number: u64,
+    /// What is known of contacts.
+    pub contacts: Contacts,
+    transport: Arc<dyn Transport>,
+    log: LogStore,
+}
+
+impl Mesh {
+    /// Nobody was met yet.
+    pub fn new(number: u64, transport: Arc<dyn Transport>, log: LogStore) -> Self {
+        Self { number, contacts: Contacts::default(), transport, log }
     }
 
-    async fn vote(&mut self, _rpc: VoteRequest<u64>, _option: RPCOption) -> Result<VoteResponse<u64>, RpcError> {
-        Err(Unreachable::new(&NobodyThere).into())
+    /// Calls member number `to`.
+    ///
+    /// # Errors
+    /// [`CallError`]; the call may have arrived all the same.
+    pub async fn call(&self, to: u64, member: &Member, what: What, tail: &[u8]) -> Result<Answer, CallError> {
+        let body = self.encode(what, tail)?;
+        self.send(to, member, body).await
     }
 
-    async fn full_snapshot(
-        &mut self,
-        _vote: Vote,
-        _snapshot: Snapshot<Types>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        _option: RPCOption,
-    ) -> Result<SnapshotResponse<u64>, StreamingError<Types, Fatal<u64>>> {
-        Err(Unreachable::new(&NobodyThere).into())
+    /// A call as bytes.
+    ///
+    /// # Errors
+    /// [`CallError`] where it is too large or has no such form.
+    pub fn encode(&self, what: What, tail: &[u8]) -> Result<Vec<u8>, CallError> {
+        let body = encode(&Call { from: self.number, what }, tail).map_err(|e| CallError::Encode(e.to_string()))?;
+        if body.len() > MAX_CALL { Err(CallError::TooLarge(body.len())) } else { Ok(body) }
+    }
+
+    /// Makes a call that [`Self::encode`] has written.
+    ///
+    /// # Errors
+    /// [`CallError`]; the call may have arrived all the same.
+    pub async fn send(&self, to: u64, member: &Member, body: Vec<u8>) -> Result<Answer, CallError> {
+        let bytes = self.transport.call(to, member, body).await?;
+        self.contacts.meet(to);
+        let bad = |e: &dyn std::fmt::Display| CallError::Answer { addr: member.addr.clone(), reason: e.to_string() };
+        decode(&bytes).map(|(answer, _)| answer).map_err(|e| bad(&e))
+    }
+
+    /// The last entry in the log here.
+    pub fn last(&self) -> Option<LogId> {
+        self.log.last()
+    }
+
+    /// Since when a majority of `membership` follows this manager, who leads by `vote`: see [`Contacts::followed`].
+    pub fn followed(&self, membership: &Membership<u64, Member>, vote: Vote) -> Option<Instant> {
+        self.contacts.followed(membership, self.number, vote, Instant::now())
+    }
+
+    /// Tells member number `to` that the one who leads by `vote` lives.
+    pub async fn beat(&self, to: u64, member: &Member, vote: Vote) {
+        let (sent, down) = (Instant::now(), self.contacts.down());
+        match self.call(to, member, What::Beat { vote, down }, &[]).await {
+            Ok(Answer::Beat { is_awake: true }) => self.contacts.answer(to, vote, sent),
+            other => tracing::debug!(to, ?other, "a member does not heed this leader"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Mesh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mesh").field("number", &self.number).field("contacts", &self.contacts).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! One manager's part in consensus: opens log and snapshots, runs the algorithm, keeps the log short.
+//! One manager's part in consensus: opens log and snapshots, runs the algorithm, answers what others ask of it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,29 +6,45 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{FutureExt, Shared};
-use openraft::error::{Fatal, InitializeError, RaftError};
-use openraft::{Config as RaftConfig, RaftNetworkFactory, ServerState, SnapshotPolicy};
+use openraft::error::{InitializeError, RaftError};
+use openraft::{Config as RaftConfig, ServerState, SnapshotPolicy};
+use rand::Rng;
 use shoal_store::{Snapshot, Tx};
+use shoal_types::Timestamp;
 use shoal_types::spec::RaftConfig as RaftSettings;
-use shoal_types::{Timestamp, View};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
+use crate::doubt::Doubt;
+use crate::election::{LEASE, is_voter};
 use crate::feed::{Feed, Publisher};
+use crate::force::{ForceError, ensure_alone};
 use crate::frame::DataKey;
 use crate::log::{LogStore, OpenError as LogError};
 use crate::machine::{Keeper, Machine};
+use crate::media::{Files, Media, read_whole, write_whole};
+use crate::members::Participant;
+use crate::network::{Mesh, Transport};
+use crate::peer::Peers;
+use crate::reign::{self, Reign};
 use crate::snapshot::{SnapshotDir, SnapshotError};
-use crate::types::{Member, Proposal, Types};
-use crate::writer::{Worker, WriteError, Writer, propose};
+use crate::transfer::Inbox;
+use crate::trim::Trim;
+use crate::types::{Core, Member};
+use crate::writer::{Worker, WriteError, Writer};
 
-/// Milliseconds between a leader's heartbeats.
-const HEARTBEAT: u64 = 500;
-/// Milliseconds without a leader before an election, at least.
-const ELECTION: u64 = 2_000;
-/// A log larger than this is cut even if it has few entries. Bytes.
-const LARGE_LOG: u64 = 64 * 1024 * 1024;
-/// How long to wait after a snapshot that could not be written.
-const SNAPSHOT_RETRY: Duration = Duration::from_secs(10);
+/// Milliseconds between a leader's heartbeats, at least; half as much again at most, for the algorithm looks at its clock
+/// only so often.
+const HEARTBEAT: u64 = 100;
+/// For this long after a majority has answered, a leader knows that there is no other. Shorter than [`LEASE`], by more
+/// than two clocks drift apart meanwhile.
+pub const READ_LEASE: Duration = Duration::from_millis(400);
+/// How late a message may come that was sent before its sender stopped sending.
+pub const SLACK: Duration = Duration::from_millis(100);
+/// How long a leader asks whether it still is one.
+const CONFIRM: Duration = Duration::from_secs(1);
+/// Entries in one message, at most; they may be fewer because of their size.
+const ENTRIES: u64 = 1_000;
 
 /// Where and how a manager keeps its part.
 #[derive(Debug, Clone)]
@@ -39,6 +55,8 @@ pub struct Config {
     pub key: DataKey,
     /// How long the log may grow, where the cluster's settings do not say.
     pub limits: RaftSettings,
+    /// Before it opens, this manager becomes the only member of its cluster, and keeps everything that it has.
+    pub force_new: bool,
 }
 
 /// Why consensus cannot start.
@@ -64,6 +82,18 @@ pub enum OpenError {
     /// The snapshot cannot be read.
     #[error("cannot read the snapshot: {0}")]
     Snapshot(#[from] SnapshotError),
+    /// It cannot go on alone.
+    #[error("cannot make a new cluster of this manager: {0}")]
+    Force(#[from] ForceError),
+    /// The only manager has lost what it had said was safe: nobody can send it again.
+    #[error(
+        "the end of the log in {dir} is damaged, and entries that were safe are lost; \
+         only --force-new-cluster goes on with what is left"
+    )]
+    Lost {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The algorithm does not accept what it finds.
     #[error("cannot start consensus: {0}")]
     Start(String),
@@ -83,12 +113,18 @@ pub enum BeginError {
 /// A running manager's part in consensus. Cheap to clone; [`Raft::stop`] ends all clones.
 #[derive(Clone)]
 pub struct Raft {
-    raft: openraft::Raft<Types>,
+    pub(crate) core: Core,
+    pub(crate) mesh: Arc<Mesh>,
+    pub(crate) keeper: Keeper,
+    pub(crate) reign: Reign,
+    pub(crate) inbox: Inbox,
+    /// Held by whoever changes the list of members, or hands over.
+    pub(crate) changes: Arc<Mutex<()>>,
+    doubt: Arc<Doubt>,
+    removed: Arc<watch::Sender<bool>>,
     publisher: Arc<Publisher>,
     writer: Writer,
-    leads: watch::Receiver<Option<u64>>,
     stopped: Shared<futures::future::BoxFuture<'static, Arc<str>>>,
-    number: u64,
 }
 
 impl Raft {
@@ -96,35 +132,81 @@ impl Raft {
     ///
     /// # Errors
     /// [`OpenError`]; nothing that was acknowledged is touched.
-    pub async fn open<N: RaftNetworkFactory<Types>>(config: &Config, network: N) -> Result<Self, OpenError> {
+    pub async fn open(config: &Config, transport: Arc<dyn Transport>) -> Result<Self, OpenError> {
+        Self::open_on(Arc::new(Files), config, transport).await
+    }
+
+    /// Like [`Self::open`], with the directory on `media`.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing that was acknowledged is touched.
+    pub async fn open_on(
+        media: Arc<dyn Media>,
+        config: &Config,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, OpenError> {
         let (log_dir, snapshot_dir) = (config.dir.join("log"), config.dir.join("snapshots"));
         for dir in [&log_dir, &snapshot_dir] {
-            std::fs::create_dir_all(dir).map_err(|source| OpenError::Io { path: dir.clone(), source })?;
+            media.create_dir(dir).map_err(|source| OpenError::Io { path: dir.clone(), source })?;
         }
-        let number = member_number(&config.dir.join("member"))?;
-        let log = LogStore::open(&log_dir, config.key.clone())?;
-        let machine = Machine::open(SnapshotDir::open(&snapshot_dir, config.key.clone())?)?;
+        let number = member_number(&*media, &config.dir.join("member"))?;
+        let doubt = Arc::new(Doubt::open(media.clone(), config.dir.join("doubt")));
+        let mut log = LogStore::open(media.clone(), &log_dir, config.key.clone(), &mut || doubt.raise())?;
+        let mut machine = Machine::open(SnapshotDir::open(media, &snapshot_dir, config.key.clone())?)?;
+        if config.force_new {
+            ensure_alone(number, &mut log, &mut machine).await?;
+            doubt.forgive().map_err(|source| OpenError::Io { path: config.dir.join("doubt"), source })?;
+        }
+        if doubt.is_on() {
+            log.disown_vote();
+        }
         let (publisher, keeper) = (machine.publisher(), machine.keeper());
         let settings = settings(config).validate().map_err(|e| OpenError::Start(e.to_string()))?;
-        let raft = openraft::Raft::new(number, Arc::new(settings), network, log.clone(), machine).await;
-        let raft = raft.map_err(|e| OpenError::Start(e.to_string()))?;
-
-        let (writer, jobs) = Writer::new();
-        let (lead, leads) = watch::channel(None);
-        let worker = Worker {
-            raft: raft.clone(),
+        let mesh = Arc::new(Mesh::new(number, transport, log.clone()));
+        let core = Core::new(number, Arc::new(settings), Peers(mesh.clone()), log.clone(), machine).await;
+        let core = core.map_err(|e| OpenError::Start(e.to_string()))?;
+        let trim = Trim {
+            core: core.clone(),
             log: log.clone(),
+            keeper: keeper.clone(),
             publisher: publisher.clone(),
-            leads: leads.clone(),
+            fallback: config.limits.clone(),
+        };
+        tokio::spawn(trim.run());
+        let this = Self::start(core, mesh, keeper, publisher, log, doubt);
+        if let Err(error) = this.stand_if_alone(&config.dir).await {
+            this.stop().await;
+            return Err(error);
+        }
+        tokio::spawn(this.clone().run_elections());
+        tokio::spawn(this.clone().run_changes());
+        Ok(this)
+    }
+
+    fn start(
+        core: Core,
+        mesh: Arc<Mesh>,
+        keeper: Keeper,
+        publisher: Arc<Publisher>,
+        log: LogStore,
+        doubt: Arc<Doubt>,
+    ) -> Self {
+        let (reign, watcher) = reign::watch(core.clone(), mesh.clone());
+        let (writer, jobs) = Writer::new();
+        let worker = Worker {
+            core: core.clone(),
+            log,
+            publisher: publisher.clone(),
+            reign: reign.clone(),
             last: Timestamp::MIN,
         };
         tokio::spawn(worker.run(jobs));
-        tokio::spawn(keep_short(raft.clone(), log, keeper, publisher.clone(), config.limits.clone()));
-        let watched = tokio::spawn(watch_leadership(raft.clone(), lead));
+        let watched = tokio::spawn(watcher.run());
         let stopped = async move { watched.await.unwrap_or_else(|e| e.to_string().into()) };
-        let this = Self { raft, publisher, writer, leads, stopped: stopped.boxed().shared(), number };
-        this.stand_if_alone().await?;
-        Ok(this)
+        let inbox = Inbox::new(core.clone(), keeper.clone());
+        let (changes, removed) = (Arc::default(), Arc::new(watch::Sender::new(false)));
+        let stopped = stopped.boxed().shared();
+        Self { core, mesh, keeper, reign, inbox, changes, doubt, removed, publisher, writer, stopped }
     }
 
     /// Begins a new cluster whose only voter is this manager.
@@ -132,8 +214,8 @@ impl Raft {
     /// # Errors
     /// [`BeginError::Exists`] where there is a log.
     pub async fn begin(&self, me: Member) -> Result<(), BeginError> {
-        let members = std::collections::BTreeMap::from([(self.number, me)]);
-        match self.raft.initialize(members).await {
+        let members = std::collections::BTreeMap::from([(self.number(), me)]);
+        match self.core.initialize(members).await {
             Ok(()) => Ok(()),
             Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Err(BeginError::Exists),
             Err(other) => Err(BeginError::Stopped(other.to_string())),
@@ -164,23 +246,110 @@ impl Raft {
         self.writer.write(closure).await
     }
 
-    /// The term in which this manager leads, once everything of former terms is applied here; else none.
+    /// The term in which this manager leads, with a majority behind it and everything of former terms applied here; else
+    /// none.
     pub fn leadership(&self) -> watch::Receiver<Option<u64>> {
-        self.leads.clone()
+        self.reign.leads.clone()
     }
 
-    /// The leader, where one is known, and all voters, by their numbers in the log.
+    /// The leader, where one is heard. This manager itself, once it takes writes.
+    pub fn leader(&self) -> watch::Receiver<Option<(u64, Member)>> {
+        self.reign.leader.clone()
+    }
+
+    /// The leader, where one is heard, and all voters, by their numbers in the log.
     pub fn members(&self) -> (Option<u64>, Vec<(u64, Member)>) {
-        let metrics = self.raft.metrics().borrow().clone();
-        let membership = metrics.membership_config.membership();
-        let voters: std::collections::BTreeSet<u64> = membership.voter_ids().collect();
-        let members = membership.nodes().filter(|(id, _)| voters.contains(id)).map(|(id, m)| (*id, m.clone()));
-        (metrics.current_leader, members.collect())
+        let leader = self.reign.leader.borrow().as_ref().map(|(number, _)| *number);
+        let voters = self.participants().into_iter().filter(|p| p.is_voter);
+        (leader, voters.map(|p| (p.number, p.member)).collect())
+    }
+
+    /// All members, also those that have no vote yet.
+    pub fn participants(&self) -> Vec<Participant> {
+        let config = self.core.metrics().borrow().membership_config.clone();
+        let members = config.membership();
+        let listed = members.nodes().map(|(number, member)| (*number, member.clone()));
+        listed
+            .map(|(number, member)| Participant { number, member, is_voter: is_voter(members, number) })
+            .collect()
+    }
+
+    /// Whether a manager can be reached, as the leader sees it: the leader tells all others. Without a leader, whether
+    /// anything came from it of late.
+    pub fn reachable(&self, number: u64) -> bool {
+        let contacts = &self.mesh.contacts;
+        let leader = self.reign.leader.borrow().as_ref().map(|(number, _)| *number);
+        match leader {
+            _ if number == self.number() => true,
+            Some(leader) if leader == number => true,
+            Some(leader) if leader != self.number() => !contacts.is_down(number),
+            _ => contacts.is_near(number),
+        }
+    }
+
+    /// The place in the log up to which a read must have been applied to see everything that was answered before this
+    /// call. None where this manager does not lead, or cannot confirm that it does.
+    pub async fn read_index(&self) -> Option<u64> {
+        (*self.reign.leads.borrow())?;
+        let index = *self.keeper.applied().borrow();
+        tokio::time::timeout(CONFIRM, self.confirm()).await.ok().flatten()?;
+        Some(index)
+    }
+
+    /// Waits until it is sure that this manager led when this was called. Everything that any leader had answered by then
+    /// is applied here: what this one answers is applied first, and what others had answered was before it began.
+    async fn confirm(&self) -> Option<()> {
+        let asked = Instant::now();
+        let mut acks = self.mesh.contacts.acks();
+        loop {
+            (*self.reign.leads.borrow())?;
+            let followed = {
+                let metrics = self.core.metrics();
+                let now = metrics.borrow();
+                self.mesh.followed(now.membership_config.membership(), now.vote)
+            };
+            // The lease, or else an answer to something that was sent since.
+            if followed.is_some_and(|at| at.elapsed() < READ_LEASE || at >= asked) {
+                return Some(());
+            }
+            self.core.trigger().heartbeat().await.ok()?;
+            drop(tokio::time::timeout(SLACK, acks.changed()).await);
+        }
+    }
+
+    /// Waits until the log is applied here up to `index`. Returns, too, when consensus ends here.
+    pub async fn applied(&self, index: u64) {
+        let mut applied = self.keeper.applied();
+        tokio::select! {
+            _ = applied.wait_for(|now| *now >= index) => {}
+            _ = self.stopped() => {}
+        }
+    }
+
+    /// Whether this manager was removed from its cluster: it has to forget the cluster's state.
+    pub fn removed(&self) -> watch::Receiver<bool> {
+        self.removed.subscribe()
+    }
+
+    pub(crate) fn set_removed(&self) {
+        if !self.removed.send_replace(true) {
+            tracing::info!("this manager was removed from the cluster");
+        }
+    }
+
+    /// Whether this member's word does not count for now.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.doubt.is_on()
+    }
+
+    /// The leader by `vote`, which has entries up to `last`, has given this member everything up to `index`.
+    pub(crate) fn caught_up(&self, vote: crate::types::Vote, index: Option<u64>, last: u64) {
+        self.doubt.lift(vote, index, last);
     }
 
     /// This manager's number in the log.
     pub fn number(&self) -> u64 {
-        self.number
+        self.mesh.number
     }
 
     /// Waits until consensus has ended here; gives the reason. After a failed disk, opening it again is the way on.
@@ -188,9 +357,22 @@ impl Raft {
         self.stopped.clone().await
     }
 
-    /// Ends it. What was acknowledged is on disk. The log can be opened again once this returns.
+    /// Ends it. A leader hands over first, where it can. What was acknowledged is on disk. The log can be opened again once
+    /// this returns.
     pub async fn stop(&self) {
-        if let Err(error) = self.raft.shutdown().await {
+        let others = self.participants().iter().filter(|p| p.is_voter && p.number != self.number()).count();
+        if others > 0 && self.reign.leads.borrow().is_some() {
+            match self.hand_over().await {
+                Ok(()) => tracing::info!("handed the leadership over"),
+                Err(error) => tracing::warn!(%error, "stopping as the leader"),
+            }
+        }
+        self.halt().await;
+    }
+
+    /// Ends it without a word to the others.
+    pub(crate) async fn halt(&self) {
+        if let Err(error) = self.core.shutdown().await {
             tracing::warn!(%error, "consensus ended badly");
         }
         self.stopped().await;
@@ -201,40 +383,59 @@ impl Raft {
     /// # Errors
     /// The reason why consensus stopped.
     pub async fn has_begun(&self) -> Result<bool, BeginError> {
-        self.raft.is_initialized().await.map_err(|e| BeginError::Stopped(e.to_string()))
+        self.core.is_initialized().await.map_err(|e| BeginError::Stopped(e.to_string()))
     }
 
     /// The only voter need not wait for anybody.
-    async fn stand_if_alone(&self) -> Result<(), OpenError> {
+    async fn stand_if_alone(&self, dir: &Path) -> Result<(), OpenError> {
         // Also waits until the algorithm has looked at the log: before, it does not know its members.
         if !self.has_begun().await.map_err(|e| OpenError::Start(e.to_string()))? {
             return Ok(());
         }
-        let alone = self.members().1.iter().map(|(id, _)| *id).eq([self.number]);
-        let leads = self.raft.metrics().borrow().state == ServerState::Leader;
+        let alone = self.members().1.iter().map(|(number, _)| *number).eq([self.number()]);
+        if alone && self.is_in_doubt() {
+            return Err(OpenError::Lost { dir: dir.to_owned() });
+        }
+        let leads = self.core.metrics().borrow().state == ServerState::Leader;
         if alone && !leads {
-            self.raft.trigger().elect().await.map_err(|e| OpenError::Start(e.to_string()))?;
+            self.core.trigger().elect().await.map_err(|e| OpenError::Start(e.to_string()))?;
         }
         Ok(())
+    }
+
+    /// Whenever this manager begins to lead, it finishes what another one left half done.
+    async fn run_changes(self) {
+        let mut leads = self.reign.leads.clone();
+        while leads.wait_for(Option::is_some).await.is_ok() {
+            self.finish_change().await;
+            if leads.wait_for(Option::is_none).await.is_err() {
+                return;
+            }
+        }
     }
 }
 
 impl std::fmt::Debug for Raft {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Raft")
-            .field("number", &self.number)
-            .field("leads", &*self.leads.borrow())
+            .field("number", &self.number())
+            .field("leads", &*self.reign.leads.borrow())
             .finish_non_exhaustive()
     }
 }
 
 fn settings(config: &Config) -> RaftConfig {
+    let lease = u64::try_from(LEASE.as_millis()).expect("it is half a second");
     RaftConfig {
         cluster_name: "shoal".to_owned(),
         heartbeat_interval: HEARTBEAT,
-        election_timeout_min: ELECTION,
-        election_timeout_max: 2 * ELECTION,
-        // `keep_short` decides on both: a full disk must not end consensus, and the cluster's settings may change.
+        // Elections are ours (see `election`). The algorithm takes the first for how long a voter may take to answer, the
+        // second for how long a voter keeps to a leader that it has heard.
+        enable_elect: false,
+        election_timeout_min: lease,
+        election_timeout_max: lease + 1,
+        max_payload_entries: ENTRIES,
+        // `trim` decides on both: a full disk must not end consensus, and the cluster's settings may change.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         replication_lag_threshold: config.limits.snapshot_interval + config.limits.log_entries_for_slow_followers,
@@ -242,94 +443,17 @@ fn settings(config: &Config) -> RaftConfig {
     }
 }
 
-/// Says whether this manager leads and knows everything that was agreed on before. Ends with consensus; gives the reason.
-async fn watch_leadership(raft: openraft::Raft<Types>, lead: watch::Sender<Option<u64>>) -> Arc<str> {
-    let mut metrics = raft.metrics();
-    let reason = loop {
-        let (state, term, running) = {
-            let now = metrics.borrow_and_update();
-            (now.state, now.current_term, now.running_state.clone())
-        };
-        if let Err(fatal) = running {
-            break fatal.to_string().into();
-        }
-        if state != ServerState::Leader {
-            lead.send_if_modified(|l| l.take().is_some());
-        } else if *lead.borrow() != Some(term) {
-            // Once an entry of ours is applied, so is everything before it.
-            let barrier = Proposal { time: Timestamp::now(), changes: Arc::new([]) };
-            match propose(&raft, barrier).await {
-                Ok(_) => drop(lead.send_replace(Some(term))),
-                Err(error) => tracing::debug!(%error, term, "lost leadership before it began"),
-            }
-        }
-        if metrics.changed().await.is_err() {
-            break "it was stopped".into();
-        }
-    };
-    lead.send_replace(None);
-    reason
-}
-
-/// Writes a snapshot whenever the log has grown enough, then lets go of the entries that it holds.
-async fn keep_short(
-    raft: openraft::Raft<Types>,
-    log: LogStore,
-    keeper: Keeper,
-    publisher: Arc<Publisher>,
-    fallback: RaftSettings,
-) {
-    let mut metrics = raft.data_metrics();
-    let mut saved_size = log.size();
-    while metrics.changed().await.is_ok() {
-        let (applied, saved) = {
-            let now = metrics.borrow_and_update();
-            (now.last_applied.map_or(0, |id| id.index), now.snapshot.map_or(0, |id| id.index))
-        };
-        let limits = publisher.snapshot().cluster().map_or_else(|| fallback.clone(), |c| c.spec.raft.clone());
-        let interval = if limits.snapshot_interval > 0 { limits.snapshot_interval } else { fallback.snapshot_interval };
-        let large = log.size().saturating_sub(saved_size) > LARGE_LOG;
-        if applied.saturating_sub(saved) < interval && !(large && applied > saved) {
-            continue;
-        }
-        if let Err(error) = keeper.save(limits.keep_old_snapshots.unwrap_or(0)).await {
-            tracing::warn!(%error, "cannot write a snapshot of the cluster's state; trying again later");
-            tokio::time::sleep(SNAPSHOT_RETRY).await;
-            continue;
-        }
-        saved_size = log.size();
-        if let Err(ended) = let_go(&raft, saved, limits.log_entries_for_slow_followers).await {
-            tracing::debug!(%ended, "the log is not cut any more");
-            return;
-        }
-    }
-}
-
-/// Tells the algorithm of a snapshot beyond `before`, then cuts the log behind it but for `keep` entries.
-async fn let_go(raft: &openraft::Raft<Types>, before: u64, keep: u64) -> Result<(), Fatal<u64>> {
-    raft.trigger().snapshot().await?;
-    let beyond = |m: &openraft::RaftMetrics<u64, Member>| m.snapshot.is_some_and(|s| s.index > before);
-    let seen = raft.wait(None).metrics(beyond, "a new snapshot").await.map_err(|_| Fatal::Stopped)?;
-    let upto = seen.snapshot.map_or(0, |s| s.index).saturating_sub(keep);
-    if upto > 0 { raft.trigger().purge_log(upto).await } else { Ok(()) }
-}
-
-/// This manager's number in the log: random, not zero, chosen once.
-fn member_number(path: &Path) -> Result<u64, OpenError> {
+/// This manager's number in the log: random, not zero, chosen once. It fits into JSON numbers as all programs read them.
+fn member_number(media: &dyn Media, path: &Path) -> Result<u64, OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
-    match std::fs::read_to_string(path) {
-        Ok(text) => text.trim().parse().map_err(|_| OpenError::Number { path: path.to_owned() }),
+    match read_whole(media, path) {
+        Ok(text) => {
+            let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
+            number.ok_or_else(|| OpenError::Number { path: path.to_owned() })
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let number = rand::random_range(1..=u64::MAX >> 1);
-            let temp = path.with_extension("tmp");
-            let write = || {
-                let file = std::fs::File::create(&temp)?;
-                io::Write::write_all(&mut &file, format!("{number}\n").as_bytes())?;
-                file.sync_all()?;
-                std::fs::rename(&temp, path)?;
-                path.parent().map_or(Ok(()), crate::log::sync_dir)
-            };
-            write().map_err(io)?;
+            let number = shoal_ambient::chance().random_range(1..1 << 53);
+            write_whole(media, path, format!("{number}\n").as_bytes()).map_err(io)?;
             Ok(number)
         }
         Err(e) => Err(io(e)),

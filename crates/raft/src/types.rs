@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use shoal_store::Snapshot;
 use shoal_types::{Change, NodeId, Timestamp};
 
+use crate::snapshot::Pieces;
+
 openraft::declare_raft_types!(
     /// The types of our log.
     pub Types:
@@ -15,7 +17,7 @@ openraft::declare_raft_types!(
         Node = Member,
         Entry = openraft::Entry<Types>,
         SnapshotData = Image,
-        AsyncRuntime = openraft::TokioRuntime,
+        AsyncRuntime = crate::runtime::Tokio,
 );
 
 /// One write of the cluster: applied whole, by every manager, at the same place of the log.
@@ -43,10 +45,20 @@ pub struct Member {
     pub addr: String,
 }
 
-/// The whole state of the cluster at one place of the log, shared with the store.
+/// The whole state of the cluster at one place of the log, in the form in which the algorithm hands it around.
 #[derive(Debug, Clone, Default)]
-pub struct Image(pub Snapshot);
+pub enum Image {
+    /// It stays where it is: on disk, or in the state machine.
+    #[default]
+    Elsewhere,
+    /// On disk, to be sent.
+    Stored(Pieces),
+    /// It came from another member, and is on disk here.
+    Received(Snapshot),
+}
 
+/// The algorithm.
+pub type Core = openraft::Raft<Types>;
 /// A place in the log.
 pub type LogId = openraft::LogId<u64>;
 /// One entry of the log.

@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::feed::Publisher;
 use crate::log::{LogStore, ReserveError};
-use crate::types::{Applied, FULL_PROPOSAL, MAX_PROPOSAL, Member, Proposal, Types, encoded_len};
+use crate::reign::Reign;
+use crate::types::{Applied, Core, FULL_PROPOSAL, MAX_PROPOSAL, Member, Proposal, encoded_len};
 
 /// Writes that may wait before `write` itself waits.
 const QUEUE: usize = 4096;
@@ -45,6 +46,9 @@ pub enum WriteFailure {
     /// There is no space for it. Nothing was written, and writes go on once there is.
     #[error(transparent)]
     NoSpace(Arc<ReserveError>),
+    /// This manager lost its leadership, or the majority, while the write was under way: it may have happened, or may still.
+    #[error("raft: failed to process the request: node lost leader status")]
+    Unknown,
     /// Consensus stopped on this manager. Whether the write happened shows once it runs again.
     #[error("consensus stopped on this manager: {0}")]
     Stopped(String),
@@ -76,13 +80,13 @@ type Outcome<T, E> = Result<Result<T, WriteError<E>>, Box<dyn Any + Send>>;
 /// The end of the queue where the work is done.
 pub struct Worker {
     /// The algorithm.
-    pub raft: openraft::Raft<Types>,
+    pub core: Core,
     /// Where space is set aside before a proposal.
     pub log: LogStore,
     /// Where the state to decide on comes from.
     pub publisher: Arc<Publisher>,
-    /// The term in which this manager leads and has applied everything before it.
-    pub leads: watch::Receiver<Option<u64>>,
+    /// Whether this manager leads.
+    pub reign: Reign,
     /// The time of the last proposal: times never go back.
     pub last: Timestamp,
 }
@@ -169,19 +173,20 @@ impl Worker {
     /// Works until the queue is closed.
     pub async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
         while let Some(first) = jobs.recv().await {
-            if self.leads.borrow().is_none() {
+            if self.reign.leads.borrow().is_none() {
                 first.answer(Err(WriteFailure::NotLeader));
                 continue;
             }
             let groups = self.collect(first, &mut jobs);
             let mut failed = None;
             for group in groups {
-                // What follows may build on what failed.
+                // What follows may build on what failed. It was not even proposed.
                 let written = match &failed {
                     None => self.propose(group.changes, group.bytes).await,
+                    Some(WriteFailure::Unknown) => Err(WriteFailure::NotLeader),
                     Some(failure) => Err(WriteFailure::clone(failure)),
                 };
-                failed = written.as_ref().err().cloned();
+                failed = failed.or_else(|| written.as_ref().err().cloned());
                 for job in group.jobs {
                     job.answer(written.clone());
                 }
@@ -220,18 +225,29 @@ impl Worker {
         }
         let space = self.log.reserve(bytes + ENVELOPE).await;
         space.map_err(|e| WriteFailure::NoSpace(Arc::new(e)))?;
-        self.last = Timestamp::now().max(self.last);
-        propose(&self.raft, Proposal { time: self.last, changes: changes.into() }).await.map(drop)
+        self.last = shoal_ambient::now().max(self.last);
+        let proposal = Proposal { time: self.last, changes: changes.into() };
+        propose(&self.core, self.reign.holds.clone(), proposal).await.map(drop)
     }
 }
 
-/// Appends `proposal` to the log and waits until it is applied here.
-pub async fn propose(raft: &openraft::Raft<Types>, proposal: Proposal) -> Result<Applied, WriteFailure> {
+/// Appends `proposal` to the log and waits until it is applied here, or until no majority follows this manager any more.
+pub async fn propose(
+    core: &Core,
+    mut holds: watch::Receiver<Option<u64>>,
+    proposal: Proposal,
+) -> Result<Applied, WriteFailure> {
     type Failed = RaftError<u64, ClientWriteError<u64, Member>>;
-    match raft.client_write(proposal).await {
-        Ok(response) => Ok(response.data),
-        Err(Failed::APIError(_)) => Err(WriteFailure::NotLeader),
-        Err(Failed::Fatal(fatal)) => Err(WriteFailure::Stopped(fatal.to_string())),
+    let Some(term) = *holds.borrow_and_update() else { return Err(WriteFailure::NotLeader) };
+    tokio::select! {
+        written = core.client_write(proposal) => match written {
+            Ok(response) => Ok(response.data),
+            // The algorithm says this at once, when it does not lead, and later, when another leader had the entry cut
+            // here. In the second case a third one may still have it, and bring it to an end.
+            Err(Failed::APIError(_)) => Err(WriteFailure::Unknown),
+            Err(Failed::Fatal(fatal)) => Err(WriteFailure::Stopped(fatal.to_string())),
+        },
+        _ = holds.wait_for(|now| *now != Some(term)) => Err(WriteFailure::Unknown),
     }
 }
 

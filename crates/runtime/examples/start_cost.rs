@@ -55,6 +55,7 @@ async fn run(exe: &Path, dir: &Path, id: &str) {
         stdin_once: false,
         log: LogConfig::None,
         console_size: None,
+        stage: None,
     };
     let (supervisor, _) = Supervisor::spawn(exe, &job).await.expect("created");
     supervisor.start().await.expect("started");

@@ -37,6 +37,9 @@ pub struct Job {
     pub log: LogConfig,
     /// Initial size of the terminal.
     pub console_size: Option<ConsoleSize>,
+    /// The directory of the stage ([`ensure_stage`](crate::ensure_stage)), where the root file system is mounted on it.
+    #[serde(default)]
+    pub stage: Option<PathBuf>,
 }
 
 impl Job {

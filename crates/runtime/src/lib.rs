@@ -41,6 +41,7 @@ mod record;
 mod refusal;
 mod seal;
 mod seccomp;
+mod stage;
 mod supervisor;
 
 pub use client::{
@@ -53,6 +54,7 @@ pub use protocol::{AttachOptions, ExecSpec, ExecState, State, Status, Target};
 pub use record::{ExitRecord, ExitStatus, RecordError};
 pub use refusal::{LaunchError, Refusal};
 pub use seal::{SealError, ensure_sealed_exe};
+pub use stage::{Stage, StageError, ensure_stage};
 pub use supervisor::supervise_main;
 
 /// First argument that makes the binary a supervisor; the second is the run directory.

@@ -3,8 +3,9 @@
 use shoal_types::constraint::{self, Constraint};
 use shoal_types::object::Platform;
 use shoal_types::spec::{MountType, Placement, PublishMode};
-use shoal_types::{ServiceId, Task};
+use shoal_types::{GenericResource, ServiceId, Task, generic};
 
+use crate::index::NodeInfo;
 use crate::queue::Group;
 
 /// What a task takes away from its node.
@@ -14,6 +15,8 @@ pub(crate) struct Load {
     pub nano_cpus: i64,
     pub memory: i64,
     pub ports: Vec<Port>,
+    /// What it was given, not what it asked for.
+    pub generic: Vec<GenericResource>,
 }
 
 /// A port of the node itself.
@@ -31,8 +34,7 @@ pub(crate) enum Protocol {
 pub(crate) struct Demand {
     pub group: Group,
     pub load: Load,
-    /// Countable things are reserved, which no node has here.
-    pub generic: bool,
+    pub generic: Vec<GenericResource>,
     /// Type and name of drivers that the node must have.
     pub drivers: Vec<(&'static str, String)>,
     pub log_driver: Option<String>,
@@ -62,6 +64,7 @@ impl Load {
             nano_cpus: reserved.map_or(0, |r| r.nano_cpus),
             memory: reserved.map_or(0, |r| r.memory_bytes),
             ports: ports.map(|p| (Protocol::of(&p.protocol), p.published_port)).collect(),
+            generic: task.assigned_generic.clone(),
         }
     }
 }
@@ -90,7 +93,7 @@ impl Demand {
         Self {
             group: (task.service_id, task.spec_version),
             load: Load::of(task),
-            generic: reserved.is_some_and(|r| !r.generic_resources.is_empty()),
+            generic: reserved.map_or_else(Vec::new, |r| r.generic_resources.clone()),
             drivers: drivers.filter(|n| !["", "local"].contains(&&***n)).map(|n| ("Volume", n.clone())).collect(),
             log_driver: log.filter(|name| !["", "none"].contains(&&**name)),
             constraints: constraint::parse(&placement.constraints).ok(),
@@ -98,6 +101,23 @@ impl Demand {
             max_replicas: placement.max_replicas,
             preferences: placement.preferences.iter().filter_map(|p| LabelKey::of(p.spread.as_ref()?)).collect(),
         }
+    }
+}
+
+impl Demand {
+    /// What a task takes of a node; `None` where the node has not enough of some generic resource.
+    pub(crate) fn of_node(&self, info: &NodeInfo) -> Option<Load> {
+        Some(Load { generic: self.claim(info)?, ..self.load.clone() })
+    }
+
+    /// What a task is given of a node's generic resources.
+    pub(crate) fn claim(&self, info: &NodeInfo) -> Option<Vec<GenericResource>> {
+        if self.generic.is_empty() {
+            return Some(Vec::new());
+        }
+        let description = info.node.as_ref().and_then(|n| n.description.as_ref());
+        let has = description.map_or(&[][..], |d| &d.resources.generic_resources);
+        generic::claim(has, &info.generic, &self.generic)
     }
 }
 

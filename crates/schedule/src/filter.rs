@@ -92,8 +92,8 @@ impl Filter {
 fn fits(info: &NodeInfo, description: Option<&NodeDescription>, demand: &Demand) -> bool {
     let has = description.map(|d| (d.resources.nano_cpus, d.resources.memory_bytes)).unwrap_or_default();
     let fits = |wanted: i64, has: i64, taken: i64| wanted <= 0 || has.saturating_sub(taken) >= wanted;
-    let Demand { load, generic, .. } = demand;
-    !generic && fits(load.nano_cpus, has.0, info.nano_cpus) && fits(load.memory, has.1, info.memory)
+    let load = &demand.load;
+    fits(load.nano_cpus, has.0, info.nano_cpus) && fits(load.memory, has.1, info.memory) && demand.claim(info).is_some()
 }
 
 fn has_drivers(description: &NodeDescription, demand: &Demand) -> bool {

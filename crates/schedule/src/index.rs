@@ -1,9 +1,11 @@
 //! What runs where: kept up to date task by task, so that placing one never counts them all.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-use shoal_types::{Nanos, Node, NodeId, ServiceId, Timestamp, after};
+use shoal_types::id::{NodeKind, ServiceKind};
+use shoal_types::{GenericResource, IdMap, Nanos, Node, NodeId, ServiceId, Timestamp, after};
 
 use crate::demand::{Load, Port};
 use crate::queue::Group;
@@ -17,11 +19,11 @@ const THRESHOLD: usize = 5;
 /// All nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Nodes {
-    all: BTreeMap<NodeId, NodeInfo>,
+    all: IdMap<NodeKind, NodeInfo>,
     /// The same nodes, emptiest first.
     by_load: BTreeSet<(u32, NodeId)>,
     /// Where each service has tasks.
-    by_service: HashMap<ServiceId, BTreeSet<NodeId>>,
+    by_service: IdMap<ServiceKind, BTreeSet<NodeId>>,
     failures: BTreeMap<Group, BTreeMap<NodeId, VecDeque<Timestamp>>>,
 }
 
@@ -31,10 +33,12 @@ pub(crate) struct NodeInfo {
     /// Absent while there are tasks of a node that is not there.
     pub node: Option<Arc<Node>>,
     pub active: u32,
-    services: HashMap<ServiceId, u32>,
+    services: IdMap<ServiceKind, u32>,
     pub nano_cpus: i64,
     pub memory: i64,
     pub ports: HashMap<Port, u32>,
+    /// What tasks were given of its generic resources.
+    pub generic: Vec<GenericResource>,
 }
 
 // === impl NodeInfo ===
@@ -95,6 +99,7 @@ impl Nodes {
         for port in &load.ports {
             *info.ports.entry(*port).or_default() += 1;
         }
+        info.generic.extend(load.generic.iter().cloned());
         self.by_service.entry(load.service).or_default().insert(id);
     }
 
@@ -107,6 +112,11 @@ impl Nodes {
         info.memory -= load.memory;
         for port in &load.ports {
             less(&mut info.ports, *port);
+        }
+        for resource in &load.generic {
+            if let Some(at) = info.generic.iter().position(|r| r == resource) {
+                info.generic.swap_remove(at);
+            }
         }
         less(&mut info.services, load.service);
         if info.of(load.service) == 0
@@ -145,7 +155,7 @@ impl Nodes {
     }
 }
 
-fn less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: K) {
+fn less<K: Hash + Eq, S: BuildHasher>(counts: &mut HashMap<K, u32, S>, key: K) {
     if let std::collections::hash_map::Entry::Occupied(mut count) = counts.entry(key) {
         *count.get_mut() -= 1;
         if *count.get() == 0 {

@@ -11,12 +11,12 @@ mod index;
 mod place;
 mod queue;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use shoal_types::change::Both;
+use shoal_types::id::TaskKind;
 use shoal_types::object::TaskStatus;
-use shoal_types::{Change, Event, Node, NodeId, Step, Task, TaskId, TaskPatch, TaskState, Timestamp, View};
+use shoal_types::{Change, Event, IdMap, Node, NodeId, Step, Task, TaskId, TaskPatch, TaskState, Timestamp, View};
 
 use demand::{Demand, Load};
 use filter::Filter;
@@ -32,12 +32,15 @@ pub struct Scheduler {
     loaded: bool,
     nodes: Nodes,
     /// Tasks that count on a node or wait for one, as last seen.
-    tasks: HashMap<TaskId, Arc<Task>>,
+    tasks: IdMap<TaskKind, Arc<Task>>,
     queue: Queue,
+    /// What the last step gave to tasks: counted on their nodes already, until their events come back or the next step shows
+    /// that they will not.
+    given: IdMap<TaskKind, Given>,
 }
 
-/// What the tasks take that a step has placed so far.
-type Taken = Vec<(NodeId, Load)>;
+/// What a task takes of a node.
+type Given = (NodeId, Load);
 
 /// What the scheduler has to do with a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +74,7 @@ impl Scheduler {
             Event::Node(both) => self.note_node(both.latest().id, both.after.clone()),
             Event::Task(both) => self.note_task(both),
             Event::Service(Both { before: Some(before), after: None }) => self.nodes.forget_failures(before.id),
-            Event::Service(_) | Event::Cluster(_) => {}
+            Event::Service(_) | Event::Cluster(_) | Event::Secret(_) | Event::Config(_) => {}
         }
     }
 
@@ -83,12 +86,14 @@ impl Scheduler {
         if !self.loaded {
             self.load(view);
         }
+        for (node, load) in std::mem::take(&mut self.given).into_values() {
+            self.nodes.remove(node, &load);
+        }
         let mut step = Step::default();
         self.release_unwanted(view, now, &mut step);
-        let mut taken = Vec::new();
         for id in self.queue.take_preset() {
             if let Some((task, Role::WaitsFor(node))) = current(view, id)
-                && let Some(change) = self.confirm(task, node, now, &mut taken)
+                && let Some(change) = self.confirm(task, node, now)
             {
                 step.changes.push(change);
                 self.queue.look_again_at(id);
@@ -96,41 +101,44 @@ impl Scheduler {
         }
         for group in self.queue.take_groups() {
             let before = step.changes.len();
-            self.place_group(view, group, now, &mut step, &mut taken);
+            self.place_group(view, group, now, &mut step);
             if step.changes.len() > before {
                 self.queue.look_again(group);
             }
-        }
-        for (node, load) in taken {
-            self.nodes.remove(node, &load);
         }
         step
     }
 
     /// A task that can run on one node only.
-    fn confirm(&mut self, task: &Task, node: NodeId, now: Timestamp, taken: &mut Taken) -> Option<Change> {
+    fn confirm(&mut self, task: &Task, node: NodeId, now: Timestamp) -> Option<Change> {
         let demand = Demand::of(task);
-        match self.nodes.get(node).map_or(Some(Filter::Ready), |info| filter::first(info, &demand)) {
-            Some(failed) => postpone(task, &filter::explain(&[(failed, 1)]), now),
-            None => {
-                self.nodes.add(node, &demand.load);
-                taken.push((node, demand.load));
-                Some(assign(task, None, now))
+        let info = self.nodes.get(node);
+        let fits = info.map_or(Err(Filter::Ready), |info| match filter::first(info, &demand) {
+            Some(failed) => Err(failed),
+            None => demand.of_node(info).ok_or(Filter::Resource),
+        });
+        match fits {
+            Err(failed) => postpone(task, &filter::explain(&[(failed, 1)]), now),
+            Ok(load) => {
+                self.nodes.add(node, &load);
+                let change = assign(task, None, &load, now);
+                self.given.insert(task.id, (node, load));
+                Some(change)
             }
         }
     }
 
-    fn place_group(&mut self, view: &dyn View, group: Group, now: Timestamp, step: &mut Step, taken: &mut Taken) {
+    fn place_group(&mut self, view: &dyn View, group: Group, now: Timestamp, step: &mut Step) {
         let waiting = self.queue.tasks(group).filter_map(|id| current(view, id));
         let waiting: Vec<_> = waiting.filter(|(_, role)| *role == Role::Waits(group)).map(|(task, _)| task).collect();
         let Some(first) = waiting.first() else { return };
         let demand = Demand::of(first);
         let mut placer = Placer::new(&self.nodes, &demand, now);
         let mut waiting = waiting.into_iter();
-        while let Some(node) = (waiting.len() > 0).then(|| placer.place(&mut self.nodes, &demand)).flatten() {
+        while let Some((node, load)) = (waiting.len() > 0).then(|| placer.place(&mut self.nodes, &demand)).flatten() {
             let task = waiting.next().expect("its length was above zero");
-            taken.push((node, demand.load.clone()));
-            step.changes.push(assign(task, Some(node), now));
+            step.changes.push(assign(task, Some(node), &load, now));
+            self.given.insert(task.id, (node, load));
         }
         if waiting.len() > 0 {
             let why = filter::explain(&filter::count(&self.nodes, &demand));
@@ -168,19 +176,19 @@ impl Scheduler {
 
     fn note_task(&mut self, both: &Both<Task>) {
         let id = both.latest().id;
-        let known = self.tasks.get(&id).cloned();
-        if let (Some(known), Some(after)) = (&known, &both.after)
+        let known = self.tasks.get(&id);
+        if let (Some(known), Some(after)) = (known, &both.after)
             && known.meta.version > after.meta.version
         {
             return;
         }
-        self.note_failure(both);
-        let before = known.as_ref().map_or(Role::Nothing, |t| role(t));
+        let before = known.map_or(Role::Nothing, |t| role(t));
         let after = both.after.as_ref().map_or(Role::Nothing, |t| role(t));
-        let counts_the_same =
-            before == after && known.as_ref().is_some_and(|k| Arc::ptr_eq(&k.spec, &both.latest().spec));
-        if before != after || (matches!(after, Role::Counts(_)) && !counts_the_same) {
-            if let Some(known) = self.tasks.remove(&id) {
+        let takes_the_same = known.is_some_and(|k| Arc::ptr_eq(&k.spec, &both.latest().spec));
+        let left = (before != after || (matches!(after, Role::Counts(_)) && !takes_the_same)).then(|| known.cloned());
+        self.note_failure(both);
+        if let Some(known) = left {
+            if let Some(known) = known {
                 self.leave(&known, before);
             }
             if let Some(task) = &both.after {
@@ -195,11 +203,24 @@ impl Scheduler {
 
     fn enter(&mut self, task: &Task, role: Role) {
         match role {
-            Role::Counts(node) => self.nodes.add(node, &Load::of(task)),
+            Role::Counts(node) => self.count(task, node),
             Role::Waits(group) => self.queue.push(group, task.slot, task.id),
             Role::WaitsFor(_) => self.queue.push_preset(task.id),
             Role::Unwanted => self.queue.push_unwanted(task.id),
             Role::Nothing => {}
+        }
+    }
+
+    /// Counts a task on its node, unless the last step has done so already.
+    fn count(&mut self, task: &Task, node: NodeId) {
+        match self.given.remove(&task.id) {
+            Some((given, load)) if given == node && load.generic == task.assigned_generic => {}
+            given => {
+                if let Some((given, load)) = given {
+                    self.nodes.remove(given, &load);
+                }
+                self.nodes.add(node, &Load::of(task));
+            }
         }
     }
 
@@ -221,7 +242,7 @@ impl Scheduler {
         let failed = |t: &Task| matches!(t.status.state, TaskState::Failed | TaskState::Rejected);
         if let Some(task) = &both.after
             && let Some(node) = task.node_id
-            && task.slot != 0
+            && (task.slot != 0 || task.job_iteration.is_some())
             && failed(task)
             && !both.before.as_ref().is_some_and(|b| failed(b))
         {
@@ -248,7 +269,7 @@ fn current(view: &dyn View, id: TaskId) -> Option<(&Arc<Task>, Role)> {
     view.task(id).map(|task| (task, role(task)))
 }
 
-fn assign(task: &Task, node: Option<NodeId>, now: Timestamp) -> Change {
+fn assign(task: &Task, node: Option<NodeId>, load: &Load, now: Timestamp) -> Change {
     let message = match node {
         Some(_) => "scheduler assigned task to node",
         None => "scheduler confirmed task can run on preassigned node",
@@ -260,7 +281,8 @@ fn assign(task: &Task, node: Option<NodeId>, now: Timestamp) -> Change {
         err: String::new(),
         ..task.status.clone()
     };
-    Change::Patch(TaskPatch { node_id: node, status: Some(status), ..TaskPatch::of(task.id) })
+    let assigned_generic = load.generic.clone();
+    Change::Patch(TaskPatch { node_id: node, assigned_generic, status: Some(status), ..TaskPatch::of(task.id) })
 }
 
 /// Says why a task waits, unless it says so already.

@@ -2,11 +2,12 @@
 //! then the identifier (swarm-semantics 4.4); where there are preferences, below evenly filled branches (4.5).
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use shoal_types::{NodeId, Timestamp};
+use shoal_types::id::NodeKind;
+use shoal_types::{IdSet, NodeId, Timestamp};
 
-use crate::demand::{Demand, LabelKey};
+use crate::demand::{Demand, LabelKey, Load};
 use crate::filter;
 use crate::index::{NodeInfo, Nodes};
 
@@ -28,7 +29,7 @@ type Heap = BinaryHeap<Reverse<(Rank, NodeId)>>;
 pub(crate) struct Flat {
     avoided: BTreeMap<NodeId, usize>,
     heap: Heap,
-    seen: HashSet<NodeId>,
+    seen: IdSet<NodeKind>,
     last: Option<(u32, NodeId)>,
 }
 
@@ -57,8 +58,8 @@ impl Placer {
         Self::Tree(Branch::new(&all, &demand.preferences, demand, &avoided), avoided)
     }
 
-    /// The node for the next task, which is counted on it; `None` when no node can take one.
-    pub(crate) fn place(&mut self, nodes: &mut Nodes, demand: &Demand) -> Option<NodeId> {
+    /// The node for the next task, which is counted on it, and what it takes there; `None` when no node can take one.
+    pub(crate) fn place(&mut self, nodes: &mut Nodes, demand: &Demand) -> Option<(NodeId, Load)> {
         match self {
             Self::Flat(flat) => flat.place(nodes, demand),
             Self::Tree(branch, avoided) => branch.place(nodes, demand, avoided),
@@ -79,18 +80,24 @@ fn offer(heap: &mut Heap, id: NodeId, nodes: &Nodes, demand: &Demand, avoided: &
 }
 
 /// Takes the best node of `heap`, counts a task on it and puts it back where it can take another.
-fn take(heap: &mut Heap, nodes: &mut Nodes, demand: &Demand, avoided: &BTreeMap<NodeId, usize>) -> Option<NodeId> {
+fn take(
+    heap: &mut Heap,
+    nodes: &mut Nodes,
+    demand: &Demand,
+    avoided: &BTreeMap<NodeId, usize>,
+) -> Option<(NodeId, Load)> {
     let Reverse((_, id)) = heap.pop()?;
-    nodes.add(id, &demand.load);
+    let load = nodes.get(id).and_then(|info| demand.of_node(info)).expect("only nodes that fit are on the heap");
+    nodes.add(id, &load);
     offer(heap, id, nodes, demand, avoided);
-    Some(id)
+    Some((id, load))
 }
 
 // === impl Flat ===
 
 impl Flat {
     fn new(nodes: &Nodes, demand: &Demand, avoided: BTreeMap<NodeId, usize>) -> Self {
-        let mut flat = Self { heap: Heap::new(), seen: HashSet::new(), last: None, avoided };
+        let mut flat = Self { heap: Heap::new(), seen: IdSet::default(), last: None, avoided };
         let special: BTreeSet<_> = nodes.with_tasks_of(demand.group.0).chain(flat.avoided.keys().copied()).collect();
         for id in special {
             flat.seen.insert(id);
@@ -99,7 +106,7 @@ impl Flat {
         flat
     }
 
-    fn place(&mut self, nodes: &mut Nodes, demand: &Demand) -> Option<NodeId> {
+    fn place(&mut self, nodes: &mut Nodes, demand: &Demand) -> Option<(NodeId, Load)> {
         while let Some(next) = nodes.next_by_load(self.last) {
             let best = self.heap.peek().map(|Reverse((rank, id))| (*rank, *id));
             if best.is_some_and(|best| best < ((0, 0, next.0), next.1)) {
@@ -138,18 +145,23 @@ impl Branch {
         Self { tasks, inner: Inner::Fork(branches, open) }
     }
 
-    fn place(&mut self, nodes: &mut Nodes, demand: &Demand, avoided: &BTreeMap<NodeId, usize>) -> Option<NodeId> {
+    fn place(
+        &mut self,
+        nodes: &mut Nodes,
+        demand: &Demand,
+        avoided: &BTreeMap<NodeId, usize>,
+    ) -> Option<(NodeId, Load)> {
         let placed = match &mut self.inner {
             Inner::Leaf(heap) => take(heap, nodes, demand, avoided),
             Inner::Fork(branches, open) => std::iter::from_fn(|| open.pop_first())
                 .find_map(|(_, at)| {
                     // a branch that cannot take its share stays closed; the others take the rest
-                    let id = branches[at].place(nodes, demand, avoided)?;
-                    Some((id, at))
+                    let placed = branches[at].place(nodes, demand, avoided)?;
+                    Some((placed, at))
                 })
-                .map(|(id, at)| {
+                .map(|(placed, at)| {
                     open.insert((branches[at].tasks, at));
-                    id
+                    placed
                 }),
         };
         self.tasks += u32::from(placed.is_some());

@@ -1,4 +1,4 @@
-//! The Shoal binary: a daemon, a container's supervisor or a container's init, by its first argument. Wiring only.
+//! The Shoal binary: a daemon, a container's supervisor or init, or a lab of several engines, by its first argument. Wiring only.
 
 mod daemon;
 
@@ -18,6 +18,8 @@ struct Cli {
 enum Command {
     /// Run the engine of this machine.
     Daemon(Box<daemon::Flags>),
+    /// Run a cluster on this one machine, to learn and to test.
+    Lab(Box<shoal_lab::Lab>),
 }
 
 fn main() -> ExitCode {
@@ -28,14 +30,18 @@ fn main() -> ExitCode {
         Some(shoal_runtime::INIT) => shoal_runtime::init_main(&args[2..]),
         _ => {}
     }
-    let Cli { command: Command::Daemon(flags) } = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return usage(&error),
-    };
-    match daemon::run(*flags) {
+    match Cli::try_parse() {
+        Ok(Cli { command: Command::Daemon(flags) }) => ended("daemon", daemon::run(*flags)),
+        Ok(Cli { command: Command::Lab(lab) }) => ended("lab", shoal_lab::run(*lab)),
+        Err(error) => usage(&error),
+    }
+}
+
+fn ended<E: std::fmt::Display>(command: &str, outcome: Result<(), E>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("shoal daemon: {error}");
+            eprintln!("shoal {command}: {error}");
             ExitCode::FAILURE
         }
     }

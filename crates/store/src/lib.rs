@@ -4,6 +4,7 @@
 //! Leaves to others: how changes are agreed on (`raft`), who decides them (`plan`, `schedule`, `manager`).
 //! Pure: applying the same changes with the same index and time gives the same store everywhere.
 
+mod payloads;
 mod pool;
 pub mod resolve;
 mod rows;
@@ -99,15 +100,27 @@ impl Store {
                 self.pool.share(&mut new);
                 Event::Task(self.put_task(new))
             }
+            Object::Secret(new) => {
+                let mut new = (**new).clone();
+                new.meta = stamp(self.state.secret(new.id).map(|s| s.meta));
+                let after = Arc::new(new);
+                Event::Secret(Both { before: self.state.secrets.put(after.clone()), after: Some(after) })
+            }
+            Object::Config(new) => {
+                let mut new = (**new).clone();
+                new.meta = stamp(self.state.config(new.id).map(|c| c.meta));
+                let after = Arc::new(new);
+                Event::Config(Both { before: self.state.configs.put(after.clone()), after: Some(after) })
+            }
         }
     }
 
     fn patch(&mut self, patch: &TaskPatch, stamp: impl Fn(Option<Meta>) -> Meta) -> Option<Event> {
         let before = self.state.task(patch.id)?;
-        let mut after = patch.apply(before);
-        if after == **before {
+        if !patch.changes(before) {
             return None;
         }
+        let mut after = patch.apply(before);
         after.meta = stamp(Some(before.meta));
         Some(Event::Task(self.put_task(after)))
     }
@@ -125,6 +138,8 @@ impl Store {
             ObjectKind::Cluster(id) => self.state.remove_cluster(id).map(|c| Event::Cluster(gone(c))),
             ObjectKind::Node(id) => self.state.remove_node(id).map(|n| Event::Node(gone(n))),
             ObjectKind::Service(id) => self.state.remove_service(id).map(|s| Event::Service(gone(s))),
+            ObjectKind::Secret(id) => self.state.secrets.remove(id).map(|s| Event::Secret(gone(s))),
+            ObjectKind::Config(id) => self.state.configs.remove(id).map(|c| Event::Config(gone(c))),
             ObjectKind::Task(id) => {
                 let task = self.state.remove_task(id)?;
                 if self.state.tasks_of(task.service_id).next().is_none() {

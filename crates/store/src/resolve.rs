@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use shoal_types::name::task_name;
-use shoal_types::{Node, Refusal, RefusalKind, Service, Task, View};
+use shoal_types::{Node, Payload, PayloadKind, Refusal, RefusalKind, Service, Task, View};
 
 /// The service that `input` means.
 ///
@@ -18,6 +18,20 @@ pub fn service<'a>(view: &'a dyn View, input: &str) -> Result<&'a Arc<Service>, 
         return Ok(found);
     }
     only("service", input, with_prefix(view.services(), input, |s| s.id.as_str()))
+}
+
+/// The secret or config that `input` means.
+///
+/// # Errors
+/// `secret … not found` (404) or `secret … is ambiguous (… matches found)` (400).
+pub fn payload<'a, K: PayloadKind>(view: &'a dyn View, input: &str) -> Result<&'a Arc<Payload<K>>, Refusal> {
+    if let Some(found) = input.parse().ok().and_then(|id| K::get(view, id)) {
+        return Ok(found);
+    }
+    if let Some(found) = K::named(view, input).filter(|p| p.spec.name == input) {
+        return Ok(found);
+    }
+    only(K::NAME, input, with_prefix(K::all(view), input, |p| p.id.as_str()))
 }
 
 /// The node that `input` means; its name is its host name.

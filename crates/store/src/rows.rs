@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use shoal_types::object::TaskStatus;
 use shoal_types::spec::{Annotations, EndpointSpec, TaskSpec};
-use shoal_types::{Cluster, Meta, Node, NodeId, Service, ServiceId, Task, TaskId, TaskState, View};
+use shoal_types::{Cluster, Config, GenericResource, Meta, Node, NodeId, Secret, Service, ServiceId, Task, TaskId, TaskState, View};
 
 use crate::Snapshot;
 
@@ -22,6 +22,8 @@ enum Row {
     Cluster(Arc<Cluster>),
     Node(Arc<Node>),
     Service(Arc<Service>),
+    Secret(Arc<Secret>),
+    Config(Arc<Config>),
     /// Numbered from 0 in the order of the rows.
     Template(Template),
     Task(Box<TaskRow>),
@@ -54,6 +56,10 @@ struct TaskRow {
     spec_version: u64,
     status: TaskStatus,
     desired_state: TaskState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    job_iteration: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    assigned_generic: Vec<GenericResource>,
 }
 
 /// Why bytes are not a snapshot.
@@ -125,6 +131,8 @@ impl Snapshot {
             .chain(self.cluster().cloned().map(Row::Cluster))
             .chain(self.nodes().cloned().map(Row::Node))
             .chain(self.services().cloned().map(Row::Service))
+            .chain(self.secrets().cloned().map(Row::Secret))
+            .chain(self.configs().cloned().map(Row::Config))
             .chain(task_rows(self))
             .map(Some)
             .chain(std::iter::once(None))
@@ -168,6 +176,8 @@ fn task_rows(state: &Snapshot) -> impl Iterator<Item = Row> + '_ {
             spec_version: task.spec_version,
             status: task.status.clone(),
             desired_state: task.desired_state,
+            job_iteration: task.job_iteration,
+            assigned_generic: task.assigned_generic.clone(),
         }))])
     })
 }
@@ -215,6 +225,8 @@ impl Decoder {
             Row::Cluster(cluster) => drop(self.state.put_cluster(cluster)),
             Row::Node(node) => drop(self.state.put_node(node)),
             Row::Service(service) => drop(self.state.put_service(service)),
+            Row::Secret(secret) => drop(self.state.secrets.put(secret)),
+            Row::Config(config) => drop(self.state.configs.put(config)),
             Row::Template(template) => self.templates.push(template),
             Row::Task(row) => {
                 let Some(template) = self.templates.get(row.template) else { return misplaced };
@@ -246,6 +258,8 @@ impl TaskRow {
             registry_auth,
             status: self.status,
             desired_state: self.desired_state,
+            job_iteration: self.job_iteration,
+            assigned_generic: self.assigned_generic,
         }
     }
 }

@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
+use shoal_types::id::{ConfigKind, SecretKind};
 use shoal_types::view::List;
-use shoal_types::{Cluster, ClusterId, Node, NodeId, Service, ServiceId, Task, TaskId, View};
+use shoal_types::{
+    Cluster, ClusterId, Config, ConfigId, Node, NodeId, Secret, SecretId, Service, ServiceId, Task, TaskId, View,
+};
+
+use crate::payloads::Payloads;
 
 /// One consistent state of the cluster. Cloning it takes constant time and memory.
 #[derive(Debug, Clone, Default)]
@@ -15,17 +20,17 @@ pub struct Snapshot {
     services: OrdMap<ServiceId, Arc<Service>>,
     /// Lower-cased name to service.
     names: OrdMap<String, ServiceId>,
-    tasks: Tasks,
-    by_service: OrdMap<ServiceId, Tasks>,
-    by_node: OrdMap<NodeId, Tasks>,
+    tasks: OrdMap<TaskId, Arc<Task>>,
+    by_service: OrdMap<ServiceId, OrdSet<TaskId>>,
+    by_node: OrdMap<NodeId, OrdSet<TaskId>>,
+    pub(crate) secrets: Payloads<SecretKind>,
+    pub(crate) configs: Payloads<ConfigKind>,
 }
-
-type Tasks = OrdMap<TaskId, Arc<Task>>;
 
 /// What [`Snapshot::check`] found wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Corruption {
-    /// An index names an object that is not there, or an old state of it.
+    /// An index lacks an object, or names one that is not there.
     #[error("the index of {0} does not agree with its table")]
     Index(&'static str),
     /// An object is newer than the store.
@@ -48,7 +53,7 @@ impl Snapshot {
 
     /// How many tasks a service has, whatever their state.
     pub fn task_count_of(&self, service: ServiceId) -> usize {
-        self.by_service.get(&service).map_or(0, OrdMap::len)
+        self.by_service.get(&service).map_or(0, OrdSet::len)
     }
 
     pub(crate) fn set_index(&mut self, index: u64) {
@@ -97,21 +102,25 @@ impl Snapshot {
     }
 
     pub(crate) fn put_task(&mut self, task: Arc<Task>) -> Option<Arc<Task>> {
-        let before = self.tasks.insert(task.id, task.clone());
-        if let Some(before) = &before {
-            if before.service_id != task.service_id {
-                drop_from(&mut self.by_service, before.service_id, task.id);
+        let (id, service, node) = (task.id, task.service_id, task.node_id);
+        let before = self.tasks.insert(id, task);
+        let was = before.as_ref().map(|t| (t.service_id, t.node_id));
+        // most writes change neither, so they touch one table
+        if was.is_none_or(|(old, _)| old != service) {
+            if let Some((old, _)) = was {
+                drop_from(&mut self.by_service, old, id);
             }
-            if before.node_id != task.node_id
-                && let Some(node) = before.node_id
-            {
-                drop_from(&mut self.by_node, node, task.id);
+            self.by_service.entry(service).or_default().insert(id);
+        }
+        let was = was.and_then(|(_, node)| node);
+        if was != node {
+            if let Some(old) = was {
+                drop_from(&mut self.by_node, old, id);
+            }
+            if let Some(node) = node {
+                self.by_node.entry(node).or_default().insert(id);
             }
         }
-        if let Some(node) = task.node_id {
-            self.by_node.entry(node).or_default().insert(task.id, task.clone());
-        }
-        self.by_service.entry(task.service_id).or_default().insert(task.id, task);
         before
     }
 
@@ -143,6 +152,9 @@ impl Snapshot {
         if self.names.len() != self.services.len() || !self.services.values().all(|s| named(s)) {
             return Err(Corruption::Index("services by name"));
         }
+        if !self.secrets.is_sound() || !self.configs.is_sound() {
+            return Err(Corruption::Index("secrets or configs by name"));
+        }
         match tasks().find(|t| t.meta.version > self.index) {
             Some(task) => Err(Corruption::Version(format!("task {}", task.id))),
             None => Ok(()),
@@ -150,7 +162,7 @@ impl Snapshot {
     }
 }
 
-fn drop_from<K: Ord + Copy>(index: &mut OrdMap<K, Tasks>, key: K, id: TaskId) {
+fn drop_from<K: Ord + Copy>(index: &mut OrdMap<K, OrdSet<TaskId>>, key: K, id: TaskId) {
     if let Some(tasks) = index.get_mut(&key) {
         tasks.remove(&id);
         if tasks.is_empty() {
@@ -159,19 +171,12 @@ fn drop_from<K: Ord + Copy>(index: &mut OrdMap<K, Tasks>, key: K, id: TaskId) {
     }
 }
 
-fn holds<K: Ord>(index: &OrdMap<K, Tasks>, key: K, task: &Arc<Task>) -> bool {
-    index.get(&key).and_then(|tasks| tasks.get(&task.id)).is_some_and(|t| Arc::ptr_eq(t, task))
+fn holds<K: Ord>(index: &OrdMap<K, OrdSet<TaskId>>, key: K, task: &Task) -> bool {
+    index.get(&key).is_some_and(|tasks| tasks.contains(&task.id))
 }
 
-fn total<K: Ord>(index: &OrdMap<K, Tasks>) -> usize {
-    index.values().map(OrdMap::len).sum()
-}
-
-fn list<K: Ord>(index: &OrdMap<K, Tasks>, key: K) -> List<'_, Task> {
-    match index.get(&key) {
-        Some(tasks) => Box::new(tasks.values()),
-        None => Box::new(std::iter::empty()),
-    }
+fn total<K: Ord>(index: &OrdMap<K, OrdSet<TaskId>>) -> usize {
+    index.values().map(OrdSet::len).sum()
 }
 
 impl View for Snapshot {
@@ -200,9 +205,27 @@ impl View for Snapshot {
         Box::new(self.tasks.values())
     }
     fn tasks_of(&self, service: ServiceId) -> List<'_, Task> {
-        list(&self.by_service, service)
+        Box::new(self.by_service.get(&service).into_iter().flatten().filter_map(|id| self.tasks.get(id)))
     }
     fn tasks_on(&self, node: NodeId) -> List<'_, Task> {
-        list(&self.by_node, node)
+        Box::new(self.by_node.get(&node).into_iter().flatten().filter_map(|id| self.tasks.get(id)))
+    }
+    fn secret(&self, id: SecretId) -> Option<&Arc<Secret>> {
+        self.secrets.get(id)
+    }
+    fn secret_named(&self, name: &str) -> Option<&Arc<Secret>> {
+        self.secrets.named(name)
+    }
+    fn secrets(&self) -> List<'_, Secret> {
+        self.secrets.all()
+    }
+    fn config(&self, id: ConfigId) -> Option<&Arc<Config>> {
+        self.configs.get(id)
+    }
+    fn config_named(&self, name: &str) -> Option<&Arc<Config>> {
+        self.configs.named(name)
+    }
+    fn configs(&self) -> List<'_, Config> {
+        self.configs.all()
     }
 }

@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use shoal_types::id::SecretKind;
 use shoal_types::object::{NodeDescription, NodeStatus, TaskStatus};
-use shoal_types::spec::{Annotations, ContainerSpec, NodeRole, NodeSpec, ServiceSpec, TaskSpec};
-use shoal_types::{Id, Node, NodeId, Refusal, RefusalKind, Service, ServiceId, TaskId, TaskState};
+use shoal_types::spec::{Annotations, ContainerSpec, NodeRole, NodeSpec, PayloadSpec, ServiceSpec, TaskSpec};
+use shoal_types::{Config, Id, Node, NodeId, Refusal, RefusalKind, Secret, Service, ServiceId, TaskId, TaskState};
 
 use super::*;
 
@@ -27,6 +28,7 @@ fn service(n: u64, name: &str) -> Object {
         registry_auth: None,
         previous_registry_auth: None,
         update_status: None,
+        job_status: None,
     }))
 }
 
@@ -39,7 +41,19 @@ fn node(n: u64, hostname: &str) -> Object {
         description: Some(Arc::new(NodeDescription { hostname: hostname.into(), ..NodeDescription::default() })),
         status: NodeStatus::default(),
         manager_addr: None,
+        wanted_issuer: None,
     }))
+}
+
+fn secret(n: u64, name: &str) -> Object {
+    let data = b"s3cr3t".to_vec().into();
+    let spec = PayloadSpec { name: name.into(), data, ..PayloadSpec::default() };
+    Object::Secret(Arc::new(Secret { id: id(n), meta: Meta::default(), spec: Arc::new(spec) }))
+}
+
+fn config(n: u64, name: &str) -> Object {
+    let spec = PayloadSpec { name: name.into(), ..PayloadSpec::default() };
+    Object::Config(Arc::new(Config { id: id(n), meta: Meta::default(), spec: Arc::new(spec) }))
 }
 
 fn task_of(n: u64, service: u64, node: Option<u64>) -> Task {
@@ -57,6 +71,8 @@ fn task_of(n: u64, service: u64, node: Option<u64>) -> Task {
         registry_auth: Some("token".into()),
         status: TaskStatus::default(),
         desired_state: TaskState::Running,
+        job_iteration: None,
+        assigned_generic: Vec::new(),
     }
 }
 
@@ -158,6 +174,26 @@ fn a_transaction_refuses_a_name_that_is_taken_in_another_case() {
     );
     tx.change(Change::Remove(ObjectKind::Service(id(1)))).unwrap();
     tx.change(Change::Put(service(2, "Web"))).unwrap();
+}
+
+#[test]
+fn secrets_and_configs_have_names_of_their_own_and_survive_a_snapshot() {
+    let now = store(&[secret(1, "Pass"), config(1, "Pass"), secret(2, "other")].map(Change::Put)).snapshot();
+    assert_eq!(now.secret_named("pASS").map(|s| s.id), Some(id(1)));
+    assert_eq!(now.secrets().map(|s| s.id).collect::<Vec<_>>(), [id(1), id(2)]);
+    let mut tx = Tx::new(&now);
+    let refusal = Refusal::from(tx.change(Change::Put(config(2, "pass"))).unwrap_err());
+    assert_eq!(refusal.to_string(), "rpc error: code = AlreadyExists desc = config pass already exists");
+    tx.change(Change::Put(secret(1, "Pass"))).unwrap();
+    tx.change(Change::Remove(ObjectKind::Secret(id(1)))).unwrap();
+    tx.change(Change::Put(secret(3, "pass"))).unwrap();
+    let read = Snapshot::decode(&now.encode()).unwrap();
+    assert_eq!(read.secret(id(1)), now.secret(id(1)));
+    assert_eq!(read.config_named("pass"), now.config(id(1)));
+    let found = |input: &str| resolve::payload::<SecretKind>(&now, input).map(|s| s.id);
+    assert_eq!(found("Pass"), Ok(id(1)));
+    assert_eq!(found("pass").unwrap_err().to_string(), "secret pass not found");
+    assert_eq!(found("000").unwrap_err().to_string(), "secret 000 is ambiguous (2 matches found)");
 }
 
 #[test]
@@ -264,6 +300,10 @@ fn changes() -> impl Strategy<Value = Change> {
         (0..12u64).prop_map(|n| Change::Remove(ObjectKind::Task(id(n)))),
         (0..3u64).prop_map(|n| Change::Remove(ObjectKind::Service(id(n)))),
         (0..3u64).prop_map(|n| Change::Put(node(n, "host"))),
+        (0..3u64, 0..9u64).prop_map(|(n, name)| Change::Put(secret(n, &format!("s{n}-{name}")))),
+        (0..3u64).prop_map(|n| Change::Put(config(n, &format!("c{n}")))),
+        (0..3u64).prop_map(|n| Change::Remove(ObjectKind::Secret(id(n)))),
+        (0..3u64).prop_map(|n| Change::Remove(ObjectKind::Config(id(n)))),
         (0..3u64).prop_map(|n| Change::Remove(ObjectKind::Node(id(n)))),
     ]
 }

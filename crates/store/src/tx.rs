@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use shoal_types::view::List;
 use shoal_types::{
-    Change, Cluster, Node, NodeId, Object, ObjectKind, Refusal, RefusalKind, Service, ServiceId, Task, TaskId, View,
+    Change, Cluster, Config, ConfigId, Node, NodeId, Object, ObjectKind, Payload, PayloadKind, Refusal, RefusalKind,
+    Secret, SecretId, Service, ServiceId, Task, TaskId, View,
 };
 
 use crate::Snapshot;
@@ -29,6 +30,9 @@ pub enum Conflict {
     /// Another service has that name, in some case.
     #[error("name conflicts with an existing object: service {0} already exists")]
     ServiceName(String),
+    /// Another secret or config has that name, in some case.
+    #[error("{0} {1} already exists")]
+    PayloadName(&'static str, String),
 }
 
 // === impl Tx ===
@@ -42,7 +46,7 @@ impl Tx {
     /// Makes one change. What has no effect is not recorded.
     ///
     /// # Errors
-    /// A service name that another service has.
+    /// A name that another service, secret or config has.
     pub fn change(&mut self, change: Change) -> Result<(), Conflict> {
         match &change {
             Change::Put(Object::Service(new)) => {
@@ -54,13 +58,21 @@ impl Tx {
             Change::Put(Object::Cluster(new)) => drop(self.state.put_cluster(new.clone())),
             Change::Put(Object::Node(new)) => drop(self.state.put_node(new.clone())),
             Change::Put(Object::Task(new)) => drop(self.state.put_task(new.clone())),
+            Change::Put(Object::Secret(new)) => {
+                self.check_name(new)?;
+                self.state.secrets.put(new.clone());
+            }
+            Change::Put(Object::Config(new)) => {
+                self.check_name(new)?;
+                self.state.configs.put(new.clone());
+            }
             Change::Patch(patch) => {
                 let Some(before) = self.state.task(patch.id) else { return Ok(()) };
-                let after = patch.apply(before);
-                if after == **before {
+                if !patch.changes(before) {
                     return Ok(());
                 }
-                self.state.put_task(Arc::new(after));
+                let after = Arc::new(patch.apply(before));
+                self.state.put_task(after);
             }
             Change::Remove(id) => {
                 if !self.remove(*id) {
@@ -78,6 +90,15 @@ impl Tx {
             ObjectKind::Node(id) => self.state.remove_node(id).is_some(),
             ObjectKind::Service(id) => self.state.remove_service(id).is_some(),
             ObjectKind::Task(id) => self.state.remove_task(id).is_some(),
+            ObjectKind::Secret(id) => self.state.secrets.remove(id).is_some(),
+            ObjectKind::Config(id) => self.state.configs.remove(id).is_some(),
+        }
+    }
+
+    fn check_name<K: PayloadKind>(&self, new: &Payload<K>) -> Result<(), Conflict> {
+        match K::named(&self.state, &new.spec.name) {
+            Some(other) if other.id != new.id => Err(Conflict::PayloadName(K::NAME, new.spec.name.clone())),
+            _ => Ok(()),
         }
     }
 
@@ -158,5 +179,23 @@ impl View for Tx {
     }
     fn tasks_on(&self, node: NodeId) -> List<'_, Task> {
         self.state.tasks_on(node)
+    }
+    fn secret(&self, id: SecretId) -> Option<&Arc<Secret>> {
+        self.state.secret(id)
+    }
+    fn secret_named(&self, name: &str) -> Option<&Arc<Secret>> {
+        self.state.secret_named(name)
+    }
+    fn secrets(&self) -> List<'_, Secret> {
+        self.state.secrets()
+    }
+    fn config(&self, id: ConfigId) -> Option<&Arc<Config>> {
+        self.state.config(id)
+    }
+    fn config_named(&self, name: &str) -> Option<&Arc<Config>> {
+        self.state.config_named(name)
+    }
+    fn configs(&self) -> List<'_, Config> {
+        self.state.configs()
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::object::{Cluster, Node, Service, Task, TaskStatus};
-use crate::{ClusterId, NodeId, ServiceId, TaskId, TaskState, Timestamp};
+use crate::payload::{Config, Secret};
+use crate::{ClusterId, ConfigId, GenericResource, NodeId, SecretId, ServiceId, TaskId, TaskState, Timestamp};
 
 /// An object of any kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,10 @@ pub enum Object {
     Service(Arc<Service>),
     /// A task.
     Task(Arc<Task>),
+    /// A secret.
+    Secret(Arc<Secret>),
+    /// A config.
+    Config(Arc<Config>),
 }
 
 /// Names an object of any kind.
@@ -31,6 +36,10 @@ pub enum ObjectKind {
     Service(ServiceId),
     /// A task.
     Task(TaskId),
+    /// A secret.
+    Secret(SecretId),
+    /// A config.
+    Config(ConfigId),
 }
 
 /// One write. A list of them is applied whole or not at all.
@@ -52,6 +61,9 @@ pub struct TaskPatch {
     /// The node it is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_id: Option<NodeId>,
+    /// What it is given of the node's generic resources; comes with the node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assigned_generic: Vec<GenericResource>,
     /// The new desired state; ignored if lower than the stored one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired_state: Option<TaskState>,
@@ -71,6 +83,10 @@ pub enum Event {
     Service(Both<Service>),
     /// To a task.
     Task(Both<Task>),
+    /// To a secret.
+    Secret(Both<Secret>),
+    /// To a config.
+    Config(Both<Config>),
 }
 
 /// An object before and after a write.
@@ -96,7 +112,7 @@ pub struct Step {
 impl TaskPatch {
     /// A patch that changes nothing yet.
     pub fn of(id: TaskId) -> Self {
-        Self { id, node_id: None, desired_state: None, status: None }
+        Self { id, node_id: None, assigned_generic: Vec::new(), desired_state: None, status: None }
     }
 
     /// Wants the task in `state`.
@@ -104,11 +120,22 @@ impl TaskPatch {
         Change::Patch(Self { desired_state: Some(state), ..Self::of(id) })
     }
 
+    /// Whether anything of `task` would be another with the patch applied.
+    pub fn changes(&self, task: &Task) -> bool {
+        self.node_id.is_some_and(|node| task.node_id != Some(node))
+            || (!self.assigned_generic.is_empty() && self.assigned_generic != task.assigned_generic)
+            || self.desired_state.is_some_and(|state| state > task.desired_state)
+            || self.status.as_ref().is_some_and(|s| s.state >= task.status.state && *s != task.status)
+    }
+
     /// `task` with the patch applied: desired and observed states only ever grow.
     pub fn apply(&self, task: &Task) -> Task {
         let mut task = task.clone();
         if let Some(node) = self.node_id {
             task.node_id = Some(node);
+        }
+        if !self.assigned_generic.is_empty() {
+            task.assigned_generic.clone_from(&self.assigned_generic);
         }
         task.desired_state = task.desired_state.max(self.desired_state.unwrap_or_default());
         if let Some(status) = &self.status

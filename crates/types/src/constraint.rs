@@ -178,6 +178,7 @@ mod tests {
             })),
             status: NodeStatus { addr: "10.1.2.3".into(), ..NodeStatus::default() },
             manager_addr: None,
+            wanted_issuer: None,
         }
     }
 

@@ -1,7 +1,9 @@
 //! Identifiers of swarm objects: 25 base-36 digits, about 129 bits of randomness.
 //! (SwarmKit's `identity/randomid.go`: 17 random bytes with the top bit set, in base 36, first digit dropped.)
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::marker::PhantomData;
 use std::str::FromStr;
 
@@ -18,7 +20,7 @@ pub struct Id<K> {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident $alias:ident;)*) => {$(
-        #[derive(Debug)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[doc = concat!("Marks the identifiers of ", stringify!($kind), " objects.")]
         pub enum $kind {}
         $(#[$doc])*
@@ -33,6 +35,10 @@ kinds! {
     ServiceKind ServiceId;
     /// Of a task.
     TaskKind TaskId;
+    /// Of a secret.
+    SecretKind SecretId;
+    /// Of a config.
+    ConfigKind ConfigId;
     /// Of the cluster; also the organisation in every certificate.
     ClusterKind ClusterId;
 }
@@ -42,6 +48,16 @@ pub trait IdSource {
     /// Seventeen fresh random bytes.
     fn random(&mut self) -> [u8; 17];
 }
+
+/// A map by identifier. As those are random, [`IdHasher`] does for them.
+pub type IdMap<K, V> = HashMap<Id<K>, V, BuildHasherDefault<IdHasher>>;
+
+/// A set of identifiers.
+pub type IdSet<K> = HashSet<Id<K>, BuildHasherDefault<IdHasher>>;
+
+/// Makes a number of an identifier in a few instructions. Not for what others choose.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct IdHasher(u64);
 
 /// Why a text is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,18 +90,40 @@ pub fn base36(mut bytes: [u8; 17], len: usize) -> String {
 
 /// A big-endian number in base 36, without leading zeros.
 pub fn base36_number(bytes: &[u8]) -> String {
+    // ten digits at a time: a rest and another byte fit into 64 bits
+    const CHUNK: u32 = 10;
     let mut bytes = bytes.to_vec();
-    let mut digits = Vec::with_capacity(bytes.len() * 8 / 5 + 1);
+    let mut digits = Vec::with_capacity(bytes.len() * 8 / 5 + CHUNK as usize);
     while bytes.iter().any(|b| *b != 0) {
-        let mut rest = 0u32;
+        let mut rest = 0u64;
         for b in &mut bytes {
-            let value = (rest << 8) | u32::from(*b);
-            *b = (value / 36) as u8;
-            rest = value % 36;
+            let value = (rest << 8) | u64::from(*b);
+            *b = (value / 36u64.pow(CHUNK)) as u8;
+            rest = value % 36u64.pow(CHUNK);
         }
-        digits.push(DIGITS[rest as usize]);
+        for _ in 0..CHUNK {
+            digits.push(DIGITS[(rest % 36) as usize]);
+            rest /= 36;
+        }
     }
+    let zeros = digits.iter().rev().take_while(|d| **d == b'0').count();
+    digits.truncate(digits.len() - zeros);
     digits.iter().rev().map(|d| char::from(*d)).collect()
+}
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let word = |part: Option<&[u8]>| {
+            part.map_or(0, |p| u64::from_le_bytes(p.try_into().expect("the part has eight bytes")))
+        };
+        let (first, last) = (word(bytes.get(..8)), word(bytes.len().checked_sub(8).map(|at| &bytes[at..])));
+        let mixed = (self.0 ^ first ^ last.rotate_left(29)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl<K> FromStr for Id<K> {
@@ -121,7 +159,7 @@ impl<K> Ord for Id<K> {
 }
 impl<K> std::hash::Hash for Id<K> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
+        state.write(&self.text);
     }
 }
 impl<K> fmt::Display for Id<K> {
@@ -172,6 +210,27 @@ mod tests {
     fn the_smallest_and_largest_inputs_fill_all_digits() {
         assert_eq!(base36([0; 17], 26).len(), 26);
         assert_eq!(base36([255; 17], 26).len(), 26);
+    }
+
+    #[test]
+    fn numbers_are_written_without_leading_zeros() {
+        assert_eq!(base36_number(&[]), "");
+        assert_eq!(base36_number(&[0, 0]), "");
+        assert_eq!(base36_number(&[35]), "z");
+        assert_eq!(base36_number(&[1, 0]), "74");
+        assert_eq!(base36_number(&36u64.pow(10).to_be_bytes()), "10000000000");
+        assert_eq!(base36_number(&[0xff; 17]), "2zrw1727u0mgg6ugs60vxe42e4f");
+    }
+
+    #[test]
+    fn hashes_of_ids_spread_over_all_bits() {
+        let mut source = Fixed(0);
+        let ids: Vec<_> = (0..200).map(|_| TaskId::new(&mut source)).collect();
+        let hash = |id: &TaskId| std::hash::BuildHasher::hash_one(&BuildHasherDefault::<IdHasher>::default(), id);
+        for shift in [0, 8, 24, 40, 56] {
+            let parts: HashSet<_> = ids.iter().map(|id| (hash(id) >> shift) & 0xff).collect();
+            assert!(parts.len() > 90, "{} of 256 values of byte {}", parts.len(), shift / 8);
+        }
     }
 
     #[test]

@@ -9,10 +9,12 @@
 
 pub mod change;
 pub mod constraint;
+pub mod generic;
 pub mod id;
 pub mod json;
 pub mod name;
 pub mod object;
+pub mod payload;
 pub mod spec;
 pub mod state;
 pub mod template;
@@ -20,8 +22,10 @@ pub mod validate;
 pub mod view;
 
 pub use change::{Change, Event, Object, ObjectKind, Step, TaskPatch};
-pub use id::{ClusterId, Id, IdSource, NodeId, ServiceId, TaskId};
+pub use generic::GenericResource;
+pub use id::{ClusterId, ConfigId, Id, IdMap, IdSet, IdSource, NodeId, SecretId, ServiceId, TaskId};
 pub use object::{Cluster, Meta, Node, Service, Task};
+pub use payload::{Config, Payload, PayloadClass, PayloadKind, Secret};
 pub use state::TaskState;
 pub use validate::{Origin, Refusal, RefusalKind};
 pub use view::View;

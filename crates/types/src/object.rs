@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::spec::{
     Annotations, ClusterSpec, EndpointSpec, NodeSpec, PortConfig, Resources, ServiceSpec, TaskSpec, UpdateState,
 };
-use crate::{ClusterId, NodeId, ServiceId, TaskId, TaskState, Timestamp};
+use crate::{ClusterId, GenericResource, NodeId, ServiceId, TaskId, TaskState, Timestamp};
 
 /// What every object carries. Stamped when the write is applied, never by the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -43,6 +43,18 @@ pub struct Service {
     pub previous_registry_auth: Option<Arc<str>>,
     /// Progress of the rolling update, absent when there was none since the last spec change.
     pub update_status: Option<UpdateStatus>,
+    /// Which run of a job this is; jobs only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_status: Option<JobStatus>,
+}
+
+/// Which run of a job this is. Each change of its service begins another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct JobStatus {
+    /// Counts the runs, from 0.
+    pub job_iteration: u64,
+    /// When it began.
+    pub last_execution: Timestamp,
 }
 
 /// How far a rolling update or rollback is.
@@ -68,9 +80,9 @@ pub struct Task {
     pub meta: Meta,
     /// The service it belongs to.
     pub service_id: ServiceId,
-    /// 1 and up for replicated services; 0 for global ones.
+    /// 1 and up for replicated services, 0 and up for replicated jobs; 0 for global ones.
     pub slot: u64,
-    /// Preset for global services, else the scheduler's choice.
+    /// Preset for global services and jobs, else the scheduler's choice.
     pub node_id: Option<NodeId>,
     /// Name and labels of the service when the task was made.
     pub annotations: Arc<Annotations>,
@@ -86,6 +98,12 @@ pub struct Task {
     pub status: TaskStatus,
     /// Where it is to be.
     pub desired_state: TaskState,
+    /// The run that it belongs to; tasks of jobs only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_iteration: Option<u64>,
+    /// What it was given of its node's generic resources.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assigned_generic: Vec<GenericResource>,
 }
 
 /// What is known of a task.
@@ -144,6 +162,9 @@ pub struct Node {
     pub status: NodeStatus,
     /// Where its manager listens (`host:port`), on managers.
     pub manager_addr: Option<String>,
+    /// The authority that its certificate is to be from, by public key (as in [`TlsInfo`]); absent: as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted_issuer: Option<String>,
 }
 
 /// What a node reports about itself. The JSON form is Docker's.
@@ -259,6 +280,15 @@ pub struct Cluster {
     pub subnet_size: u32,
     /// UDP port of the data path; 0 means 4789.
     pub data_path_port: u32,
+    /// Nodes that were removed, and until when a certificate of theirs may still be valid.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub blacklist: BTreeMap<NodeId, Timestamp>,
+    /// What the keys on managers' disks are sealed with (`SWMKEY-1-…`); absent: they are not. Never shown with the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlock_keys: Option<String>,
+    /// The authority that takes the place of [`Self::root_ca`], while nodes change over to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_rotation: Option<Arc<RootRotation>>,
 }
 
 /// The certificate authority of the cluster. Never shown whole.
@@ -272,6 +302,17 @@ pub struct RootCa {
     pub worker_token: String,
     /// What a manager joins with.
     pub manager_token: String,
+}
+
+/// A change of the certificate authority that is under way. Never shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootRotation {
+    /// The new root certificate, PEM.
+    pub cert_pem: String,
+    /// Its private key, PKCS#8 PEM.
+    pub key_pem: String,
+    /// The new authority as the old one vouches for it, PEM: nodes that still trust the old root follow it.
+    pub cross_signed_pem: String,
 }
 
 impl Task {

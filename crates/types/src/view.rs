@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::object::{Cluster, Node, Service, Task};
-use crate::{NodeId, ServiceId, TaskId};
+use crate::payload::{Config, Secret};
+use crate::{ConfigId, NodeId, SecretId, ServiceId, TaskId};
 
 /// A borrowed list of objects, in the order of their identifiers.
 pub type List<'a, T> = Box<dyn Iterator<Item = &'a Arc<T>> + 'a>;
@@ -30,4 +31,16 @@ pub trait View {
     fn tasks_of(&self, service: ServiceId) -> List<'_, Task>;
     /// The tasks on a node.
     fn tasks_on(&self, node: NodeId) -> List<'_, Task>;
+    /// One secret.
+    fn secret(&self, id: SecretId) -> Option<&Arc<Secret>>;
+    /// The secret of that name, in any case.
+    fn secret_named(&self, name: &str) -> Option<&Arc<Secret>>;
+    /// All secrets.
+    fn secrets(&self) -> List<'_, Secret>;
+    /// One config.
+    fn config(&self, id: ConfigId) -> Option<&Arc<Config>>;
+    /// The config of that name, in any case.
+    fn config_named(&self, name: &str) -> Option<&Arc<Config>>;
+    /// All configs.
+    fn configs(&self) -> List<'_, Config>;
 }

@@ -1,6 +1,8 @@
 //! What a node is to run: cut into messages on one side, put together again on the other.
 
-use shoal_types::{Task, TaskId};
+use std::sync::Arc;
+
+use shoal_types::{Config, ConfigId, Secret, SecretId, Task, TaskId};
 
 use crate::body::{decode, encode, id};
 use crate::proto::assignments_message::Kind;
@@ -13,6 +15,14 @@ pub enum Assigned {
     Task(Box<Task>),
     /// Forget the task and what is left of it.
     RemoveTask(TaskId),
+    /// Have the secret at hand, in memory only: tasks that follow use it.
+    Secret(Arc<Secret>),
+    /// Forget the secret.
+    RemoveSecret(SecretId),
+    /// Have the config at hand, in memory only: tasks that follow use it.
+    Config(Arc<Config>),
+    /// Forget the config.
+    RemoveConfig(ConfigId),
 }
 
 /// A whole step: everything at the beginning of a stream, then what changed.
@@ -105,6 +115,10 @@ fn to_proto(change: &Assigned) -> Result<proto::AssignmentChange, WireError> {
     let change = match change {
         Assigned::Task(task) => Change::UpdateTaskJson(encode("a task", task)?),
         Assigned::RemoveTask(id) => Change::RemoveTask(id.to_string()),
+        Assigned::Secret(secret) => Change::UpdateSecretJson(encode("a secret", secret)?),
+        Assigned::RemoveSecret(id) => Change::RemoveSecret(id.to_string()),
+        Assigned::Config(config) => Change::UpdateConfigJson(encode("a config", config)?),
+        Assigned::RemoveConfig(id) => Change::RemoveConfig(id.to_string()),
     };
     Ok(proto::AssignmentChange { change: Some(change) })
 }
@@ -114,15 +128,17 @@ fn from_proto(change: proto::AssignmentChange) -> Result<Assigned, WireError> {
     match change.change {
         Some(Change::UpdateTaskJson(bytes)) => Ok(Assigned::Task(Box::new(decode("a task", &bytes)?))),
         Some(Change::RemoveTask(text)) => Ok(Assigned::RemoveTask(id("task", &text)?)),
+        Some(Change::UpdateSecretJson(bytes)) => Ok(Assigned::Secret(Arc::new(decode("a secret", &bytes)?))),
+        Some(Change::RemoveSecret(text)) => Ok(Assigned::RemoveSecret(id("secret", &text)?)),
+        Some(Change::UpdateConfigJson(bytes)) => Ok(Assigned::Config(Arc::new(decode("a config", &bytes)?))),
+        Some(Change::RemoveConfig(text)) => Ok(Assigned::RemoveConfig(id("config", &text)?)),
         None => Err(WireError::Missing { what: "the change of an assignment" }),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use shoal_types::spec::{Annotations, ContainerSpec, TaskSpec};
+    use shoal_types::spec::{Annotations, ContainerSpec, PayloadSpec, TaskSpec};
     use shoal_types::{IdSource, Meta, TaskState};
 
     use super::*;
@@ -150,6 +166,8 @@ mod tests {
             registry_auth: Some("secret".into()),
             status: Default::default(),
             desired_state: TaskState::Running,
+            job_iteration: None,
+            assigned_generic: Vec::new(),
         }))
     }
 
@@ -166,7 +184,13 @@ mod tests {
         let ids = &mut Count(0);
         let (mut sender, mut receiver) = (Sender::default(), Receiver::default());
         let first = Assignments { complete: true, changes: vec![task(ids, 1), task(ids, 1)] };
-        let second = Assignments { complete: false, changes: vec![Assigned::RemoveTask(TaskId::new(ids))] };
+        let mut changes = vec![Assigned::RemoveTask(TaskId::new(ids))];
+        let spec = Arc::new(PayloadSpec { data: vec![0, 255].into(), ..PayloadSpec::default() });
+        let secret = Secret { id: SecretId::new(ids), meta: Meta::default(), spec: spec.clone() };
+        let config = Config { id: ConfigId::new(ids), meta: Meta::default(), spec };
+        changes.extend([Assigned::RemoveSecret(secret.id), Assigned::RemoveConfig(config.id)]);
+        changes.extend([Assigned::Secret(Arc::new(secret)), Assigned::Config(Arc::new(config))]);
+        let second = Assignments { complete: false, changes };
         for step in [first, second, Assignments { complete: false, changes: Vec::new() }] {
             assert_eq!(pass(&mut sender, &mut receiver, &step), (1, step));
         }

@@ -8,6 +8,7 @@
 
 pub mod assignments;
 pub mod body;
+pub mod dial;
 pub mod logs;
 pub mod session;
 pub mod status;
@@ -19,6 +20,7 @@ pub mod proto {
     tonic::include_proto!("shoal.v1");
 }
 
+pub use dial::Dial;
 pub use uplink::{Remote, Uplink, UplinkError};
 
 /// The largest message that either end accepts, in bytes. Larger contents are sent in parts.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shoal_types::{ServiceId, TaskId, Timestamp};
 
 use crate::body::id;
-use crate::{WireError, proto};
+use crate::{PART, WireError, proto};
 
 /// Which lines a client wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -67,6 +67,24 @@ pub struct LogLine {
     pub attrs: BTreeMap<String, String>,
 }
 
+/// Lines in one message, at most; of long lines, fewer.
+pub const LINES: usize = 256;
+
+/// `lines` in messages that can be sent.
+pub fn batches(lines: Vec<proto::LogLine>) -> Vec<Vec<proto::LogLine>> {
+    let (mut batches, mut size) = (Vec::<Vec<_>>::new(), usize::MAX);
+    for line in lines {
+        let add = prost::Message::encoded_len(&line);
+        if size.saturating_add(add) > PART || batches.last().is_some_and(|batch| batch.len() >= LINES) {
+            batches.push(Vec::new());
+            size = 0;
+        }
+        size += add;
+        batches.last_mut().expect("the first line begins one").push(line);
+    }
+    batches
+}
+
 impl From<Subscription> for proto::Subscription {
     fn from(subscription: Subscription) -> Self {
         match subscription {
@@ -90,12 +108,36 @@ impl TryFrom<proto::Subscription> for Subscription {
             return Ok(Self::Close { id: message.id });
         }
         let options = message.options.ok_or(WireError::Missing { what: "the options of a subscription" })?;
-        let selector = LogSelector {
-            services: message.service_ids.iter().map(|text| id("service", text)).collect::<Result<_, _>>()?,
-            tasks: message.task_ids.iter().map(|text| id("task", text)).collect::<Result<_, _>>()?,
-        };
+        let selector = selector(&message.service_ids, &message.task_ids)?;
         Ok(Self::Open { id: message.id, selector, options: options.try_into()? })
     }
+}
+
+impl LogSelector {
+    /// As another manager asks for it.
+    pub fn request(&self, options: &LogOptions) -> proto::SubscribeLogsRequest {
+        proto::SubscribeLogsRequest {
+            service_ids: self.services.iter().map(ToString::to_string).collect(),
+            task_ids: self.tasks.iter().map(ToString::to_string).collect(),
+            options: Some(options.clone().into()),
+        }
+    }
+}
+
+impl TryFrom<proto::SubscribeLogsRequest> for (LogSelector, LogOptions) {
+    type Error = WireError;
+
+    fn try_from(request: proto::SubscribeLogsRequest) -> Result<Self, WireError> {
+        let options = request.options.ok_or(WireError::Missing { what: "the options of a subscription" })?;
+        Ok((selector(&request.service_ids, &request.task_ids)?, options.try_into()?))
+    }
+}
+
+fn selector(services: &[String], tasks: &[String]) -> Result<LogSelector, WireError> {
+    Ok(LogSelector {
+        services: services.iter().map(|text| id("service", text)).collect::<Result<_, _>>()?,
+        tasks: tasks.iter().map(|text| id("task", text)).collect::<Result<_, _>>()?,
+    })
 }
 
 impl From<LogOptions> for proto::LogOptions {
@@ -175,6 +217,16 @@ mod tests {
         for sub in [Subscription::Open { id: "x".into(), selector, options }, Subscription::Close { id: "x".into() }] {
             assert_eq!(Subscription::try_from(proto::Subscription::from(sub.clone())).unwrap(), sub);
         }
+    }
+
+    #[test]
+    fn long_lines_are_cut_into_messages_that_fit_and_none_is_lost() {
+        let line = |len: usize| proto::LogLine { data: vec![0; len], ..Default::default() };
+        let long = batches((0..10).map(|_| line(PART / 2 + 1)).collect());
+        assert_eq!(long.iter().map(Vec::len).collect::<Vec<_>>(), [1; 10]);
+        let short = batches((0..LINES + 1).map(|_| line(1)).collect());
+        assert_eq!(short.iter().map(Vec::len).collect::<Vec<_>>(), [LINES, 1]);
+        assert!(batches(Vec::new()).is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use shoal_types::Node;
 use tonic::transport::Channel;
 
 use crate::session::Manager;
@@ -16,6 +17,12 @@ pub trait Uplink: Send + Sync + 'static {
     /// [`UplinkError`] where none can be reached. Try again later: another one may be chosen.
     async fn connect(&self) -> Result<Remote, UplinkError>;
 
+    /// Opens a connection to the manager that listens on `addr` (`host:port`): another one has named it as the leader.
+    ///
+    /// # Errors
+    /// [`UplinkError`] where it cannot be reached.
+    async fn connect_to(&self, addr: &str) -> Result<Remote, UplinkError>;
+
     /// Whether a session over `remote` came about or held; failures make other managers likelier.
     fn observe(&self, remote: &Remote, good: bool);
 
@@ -24,6 +31,9 @@ pub trait Uplink: Send + Sync + 'static {
 
     /// The certificates that the cluster trusts, PEM, from every [`crate::session::Welcome`].
     fn trust(&self, root_ca: &str);
+
+    /// This node as the cluster sees it, from every [`crate::session::Welcome`]: its role may have changed.
+    fn told(&self, node: &Node);
 }
 
 /// A connection to a manager.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::error::{Failure, Result};
-use crate::http::{Address, Answer, Stream, encode};
+use crate::http::{Address, Answer, SILENCE, Stream, encode};
 
 /// The newest API version that these tests were written for.
 const NEWEST: Api = Api(1, 53);
@@ -95,10 +95,18 @@ impl Engine {
     /// # Errors
     /// The connection fails.
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
+        self.call_within(SILENCE, method, path, body)
+    }
+
+    /// The same with an engine that may stay silent for so long only.
+    ///
+    /// # Errors
+    /// The connection fails, or nothing comes in time.
+    pub fn call_within(&self, silence: Duration, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
         let bytes = body.map(Value::to_string).unwrap_or_default();
         let headers: &[_] = if body.is_some() { &[("Content-Type", "application/json")] } else { &[] };
         let path = format!("/v{}{path}", self.api);
-        let answer = self.address.request(method, &path, headers, bytes.as_bytes());
+        let answer = self.address.request_within(silence, method, &path, headers, bytes.as_bytes());
         answer.map_err(|error| Failure::wrong(format!("{method} {path}: {error}")))
     }
 

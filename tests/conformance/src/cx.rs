@@ -231,6 +231,11 @@ impl<'a> Cx<'a> {
             crate::ensure!(left.is_empty(), "{} left, {}", left.len(), left[0]["Names"]);
             Ok(())
         })?;
+        for kind in if self.engine.in_swarm()? { &["secrets", "configs"][..] } else { &[] } {
+            for kept in self.engine.list(&format!("/{kind}"), &json!({"name": [self.prefix]}))? {
+                self.delete(&format!("/{kind}/{}", text(&kept["ID"])))?.ok()?;
+            }
+        }
         let volumes = self.get("/volumes")?.json()?;
         for volume in volumes["Volumes"].as_array().into_iter().flatten() {
             let name = text(&volume["Name"]);

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::client::{Api, Engine};
 use crate::cx::Cx;
@@ -84,7 +84,7 @@ pub fn run(engine: &Engine, tests: &[Test], jobs: usize) -> Result<Tally> {
     let (ready, early): (Vec<_>, Vec<_>) = tests.iter().copied().partition(|test| test.since <= engine.api);
     let mut tally = Tally::default();
     for test in early {
-        report(&mut tally, &test, Duration::ZERO, &Err(Failure::Skipped(format!("since API {}", test.since))));
+        report(&mut tally, test.name, Instant::now(), &Err(Failure::Skipped(format!("since API {}", test.since))));
     }
     let of =
         |places: &[Place]| -> Vec<Test> { ready.iter().copied().filter(|test| places.contains(&test.place)).collect() };
@@ -130,23 +130,25 @@ fn run_one(engine: &Engine, test: &Test, tally: &Mutex<Tally>) {
         outcome = cleaned.map_err(|error| Failure::wrong(format!("cleaning up: {error}")));
     }
     if let Ok(mut tally) = tally.lock() {
-        report(&mut tally, test, start.elapsed(), &outcome);
+        report(&mut tally, test.name, start, &outcome);
     }
 }
 
-fn report(tally: &mut Tally, test: &Test, took: Duration, outcome: &Result<()>) {
+/// Counts a test that began at `start` and has ended now, and prints its line.
+pub fn report(tally: &mut Tally, name: &str, start: Instant, outcome: &Result<()>) {
+    let took = start.elapsed();
     match outcome {
         Ok(()) => {
             tally.passed += 1;
-            println!("  ok   {} ({:.1} s)", test.name, took.as_secs_f32());
+            println!("  ok   {name} ({:.1} s)", took.as_secs_f32());
         }
         Err(Failure::Skipped(why)) => {
             tally.skipped += 1;
-            println!("  skip {}: {why}", test.name);
+            println!("  skip {name}: {why}");
         }
         Err(Failure::Wrong(why)) => {
             tally.failed += 1;
-            println!("  FAIL {} ({:.1} s): {why}", test.name, took.as_secs_f32());
+            println!("  FAIL {name} ({:.1} s): {why}", took.as_secs_f32());
         }
     }
 }

@@ -47,6 +47,13 @@ pub struct Stream {
     left: Left,
 }
 
+/// A connection for many requests, one after the other.
+#[derive(Debug)]
+pub struct Session {
+    /// Taken while an answer is being read; gone after an error.
+    reader: Option<BufReader<Connection>>,
+}
+
 /// How much of a body is still to come.
 #[derive(Debug)]
 enum Left {
@@ -61,7 +68,7 @@ enum Left {
 }
 
 /// How long a connection may stay silent before a read fails.
-const SILENCE: Duration = Duration::from_secs(120);
+pub const SILENCE: Duration = Duration::from_secs(120);
 
 impl Address {
     /// What `DOCKER_HOST` says; Docker's own socket without it.
@@ -100,11 +107,15 @@ impl Address {
     /// # Errors
     /// What the kernel says.
     pub fn connect(&self) -> io::Result<Connection> {
+        self.connect_within(SILENCE)
+    }
+
+    fn connect_within(&self, silence: Duration) -> io::Result<Connection> {
         let connection = match self {
             Self::Unix(path) => Connection::Unix(UnixStream::connect(path)?),
             Self::Tcp(host) => Connection::Tcp(TcpStream::connect(host)?),
         };
-        connection.set_read_timeout(SILENCE)?;
+        connection.set_read_timeout(silence)?;
         Ok(connection)
     }
 
@@ -113,7 +124,22 @@ impl Address {
     /// # Errors
     /// A connection that fails, or an answer that is not HTTP.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
-        let mut stream = self.open(method, path, headers, body)?;
+        self.request_within(SILENCE, method, path, headers, body)
+    }
+
+    /// The same with an engine that may stay silent for so long only.
+    ///
+    /// # Errors
+    /// A connection that fails, an answer that is not HTTP, and none in time ([`is_silence`]).
+    pub fn request_within(
+        &self,
+        silence: Duration,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Answer> {
+        let mut stream = Self::ask(self.connect_within(silence)?, method, path, headers, body)?;
         let mut answer = std::mem::take(&mut stream.head);
         stream.read_to_end(&mut answer.body)?;
         Ok(answer)
@@ -124,7 +150,16 @@ impl Address {
     /// # Errors
     /// A connection that fails, or an answer that is not HTTP.
     pub fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Stream> {
-        let mut connection = self.connect()?;
+        Self::ask(self.connect()?, method, path, headers, body)
+    }
+
+    fn ask(
+        mut connection: Connection,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Stream> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: engine\r\nContent-Length: {}\r\n", body.len());
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
             head.push_str("Connection: close\r\n");
@@ -135,7 +170,15 @@ impl Address {
         connection.write_all(format!("{head}\r\n").as_bytes())?;
         // an engine may refuse a large body before it has read it, and the answer is what counts
         let sent = connection.write_all(body);
-        Stream::read_head(connection, method == "HEAD").map_err(|error| sent.err().unwrap_or(error))
+        Stream::read_head(BufReader::new(connection), method == "HEAD").map_err(|error| sent.err().unwrap_or(error))
+    }
+
+    /// Connects for many requests.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn session(&self) -> io::Result<Session> {
+        Ok(Session { reader: Some(BufReader::new(self.connect()?)) })
     }
 
     /// Sends these bytes as they are, ends the sending side, and returns all that comes back.
@@ -152,6 +195,12 @@ impl Address {
             _ => Ok(answer),
         }
     }
+}
+
+/// Whether this error says that nothing came in time.
+#[must_use]
+pub fn is_silence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 impl Connection {
@@ -214,9 +263,31 @@ impl Answer {
     }
 }
 
+impl Session {
+    /// Sends one request with a JSON body and reads its whole answer.
+    ///
+    /// # Errors
+    /// A connection that fails, or has failed before; an answer that is not HTTP.
+    pub fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<Answer> {
+        let mut reader = self.reader.take().ok_or_else(|| io::Error::other("the connection has failed before"))?;
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\n");
+        let request = [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat();
+        reader.get_mut().write_all(&request)?;
+        let mut stream = Stream::read_head(reader, false)?;
+        let mut answer = std::mem::take(&mut stream.head);
+        stream.read_to_end(&mut answer.body)?;
+        let chunked = answer.header("transfer-encoding").is_some();
+        if chunked {
+            // the line end after the last chunk
+            read_line(&mut stream.reader)?;
+        }
+        self.reader = Some(stream.reader);
+        Ok(answer)
+    }
+}
+
 impl Stream {
-    fn read_head(connection: Connection, bodiless: bool) -> io::Result<Self> {
-        let mut reader = BufReader::new(connection);
+    fn read_head(mut reader: BufReader<Connection>, bodiless: bool) -> io::Result<Self> {
         let first = read_line(&mut reader)?;
         let status = first.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.ok_or_else(|| io::Error::other(format!("not an HTTP answer: {first:?}")))?;

@@ -9,14 +9,16 @@ use conformance::images;
 use conformance::launch::{Daemon, Kind};
 
 use crate::packages::{self, For};
-use crate::shell::{build, demand_root, root, say};
+use crate::shell::{build, demand_root, say};
 
+pub mod cluster;
 mod containers;
 mod logs;
 mod memory;
 mod pull;
 mod report;
 mod scale;
+pub mod simulated;
 
 use report::Row;
 
@@ -67,12 +69,7 @@ pub fn run(only: &[&str]) -> Result<()> {
         measured.iter().for_each(|row| println!("{row}"));
         rows.extend(measured);
     }
-    if only.is_empty() {
-        let page = root().join("docs/benchmarks.md");
-        fs::write(&page, report::page(&rows, &lab)?)?;
-        say(&format!("wrote {}", page.display()));
-    }
-    Ok(())
+    if only.is_empty() { report::write_engines(&rows, &lab) } else { Ok(()) }
 }
 
 fn side(kind: Kind, name: &str) -> Result<Side> {

@@ -1,10 +1,13 @@
 //! What was measured, as lines on the terminal and as a page.
 
-use std::fmt;
+use std::{fmt, fs};
 
 use conformance::error::Result;
 
 use super::Lab;
+use crate::shell::{root, say};
+
+const PAGE: &str = "docs/benchmarks.md";
 
 /// How a number is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,32 +60,59 @@ impl fmt::Display for Row {
     }
 }
 
-/// The page of all rows.
+/// Where the part of the page begins that another command writes.
+const CLUSTER: &str = "\n## A cluster\n";
+
+/// Writes the part of the page about engines; the other stays as it is.
 ///
 /// # Errors
-/// An engine does not tell its version.
-pub fn page(rows: &[Row], lab: &Lab) -> Result<String> {
+/// An engine does not tell its version, or the page cannot be written.
+pub fn write_engines(rows: &[Row], lab: &Lab) -> Result<()> {
+    let (_, cluster) = parts()?;
+    write(&format!("{}{cluster}", engines(rows, lab)?))
+}
+
+/// Writes the part of the page about clusters; the other stays as it is.
+///
+/// # Errors
+/// The page cannot be written.
+pub fn write_cluster(rows: &[Row]) -> Result<()> {
+    let (engines, _) = parts()?;
+    write(&format!("{engines}{CLUSTER}\n{ABOUT_CLUSTER}{}{CLUSTER_NOTES}", table(rows)))
+}
+
+/// The page as it is, in its two parts.
+fn parts() -> Result<(String, String)> {
+    let page = fs::read_to_string(root().join(PAGE))?;
+    let at = page.find(CLUSTER).unwrap_or(page.len());
+    Ok((page[..at].to_owned(), page[at..].to_owned()))
+}
+
+fn write(text: &str) -> Result<()> {
+    let page = root().join(PAGE);
+    fs::write(&page, text)?;
+    say(&format!("wrote {}", page.display()));
+    Ok(())
+}
+
+fn table(rows: &[Row]) -> String {
+    let line = |row: &Row| {
+        format!("| {} | {:.2} {} | {} | {} |\n", row.what, row.number, row.unit, row.goal(), row.verdict())
+    };
+    format!("| what | measured | wanted | |\n|---|---|---|---|\n{}", rows.iter().map(line).collect::<String>())
+}
+
+fn engines(rows: &[Row], lab: &Lab) -> Result<String> {
     let version = lab.docker.engine.get("/version")?.json()?;
     let info = lab.shoal.engine.get("/info")?.json()?;
     let version = version["Version"].as_str().unwrap_or_default();
     let cores = info["NCPU"].as_u64().unwrap_or_default();
-    let mut text = format!(
-        "# Benchmarks\n\n`cargo xtask bench` wrote this page: Shoal beside Debian's dockerd {version}, both on one machine with {cores} cores, each in a network \
+    Ok(format!(
+        "# Benchmarks\n\n`cargo xtask bench` wrote this part of the page: Shoal beside Debian's dockerd {version}, both on one machine with {cores} cores, each in a network \
          namespace of its own, measured by turns in one run; medians. Only ratios and memory are told, since times say more about the machine.\n\n\
-         | what | measured | wanted | |\n|---|---|---|---|\n"
-    );
-    for row in rows {
-        text.push_str(&format!(
-            "| {} | {:.2} {} | {} | {} |\n",
-            row.what,
-            row.number,
-            row.unit,
-            row.goal(),
-            row.verdict()
-        ));
-    }
-    text.push_str(NOTES);
-    Ok(text)
+         {}{NOTES}",
+        table(rows)
+    ))
 }
 
 const NOTES: &str = "
@@ -99,4 +129,17 @@ const NOTES: &str = "
   reading the same blobs over HTTP and throwing them away.
 - *log*: a container that writes a million lines of 100 bytes as fast as it can, from its start to its end; then all of them are read back and counted. The floor is
   the same program writing to a file through a pipe.
+";
+
+const ABOUT_CLUSTER: &str =
+    "`cargo xtask bench cluster` wrote this part: three managers and two workers, each in a network namespace of its own on one machine \
+     (`shoal lab`), Shoal and then Debian's dockerd in the same lab; medians of three.\n\n";
+
+const CLUSTER_NOTES: &str = "
+- *leader*: its cable is pulled and its daemon killed; a client at each of the other managers asks for a new config until one says 201.
+- *node*: a worker's cable is pulled and its daemon killed; until all ten tasks of a service run on the other four nodes.
+- *stalls*: SIGSTOP of the daemon of two workers and of the leader, for 2 s each; tasks of a service of ten that are not what they were.
+- *changes*: new configs of a few bytes, from 64 clients at three managers, each waiting for its answer before it asks again. The
+  clients, three managers and two workers share the machine's processors.
+- *simulated*: one real manager, its nodes and the network between them in one process; see `cargo xtask bench scale-sim`.
 ";

@@ -1,6 +1,8 @@
 //! What this node tells the managers about itself.
 
+use bollard_stubs::models::GenericResourcesInner;
 use shoal_engine::Engine;
+use shoal_types::GenericResource;
 use shoal_types::object::{EngineDescription, NodeDescription, Platform, PluginDescription, TlsInfo};
 use shoal_types::spec::{Labels, Resources};
 
@@ -14,7 +16,7 @@ const PLUGINS: [(&str, &str); 6] = [
     ("Volume", "local"),
 ];
 
-/// None of it changes while the daemon runs.
+/// None of it but the authority changes while the daemon runs.
 pub(super) fn describe(engine: &Engine, tls: TlsInfo) -> NodeDescription {
     let info = engine.info();
     NodeDescription {
@@ -26,7 +28,7 @@ pub(super) fn describe(engine: &Engine, tls: TlsInfo) -> NodeDescription {
         resources: Resources {
             nano_cpus: info.ncpu.unwrap_or_default().saturating_mul(1_000_000_000),
             memory_bytes: info.mem_total.unwrap_or_default(),
-            generic_resources: Vec::new(),
+            generic_resources: info.generic_resources.unwrap_or_default().into_iter().filter_map(generic).collect(),
         },
         engine: EngineDescription {
             engine_version: info.server_version.unwrap_or_default(),
@@ -35,6 +37,13 @@ pub(super) fn describe(engine: &Engine, tls: TlsInfo) -> NodeDescription {
         },
         tls_info: tls,
     }
+}
+
+fn generic(has: GenericResourcesInner) -> Option<GenericResource> {
+    let named = has.named_resource_spec.map(|n| (n.kind.unwrap_or_default(), n.value.unwrap_or_default()));
+    let discrete = has.discrete_resource_spec.map(|d| (d.kind.unwrap_or_default(), d.value.unwrap_or_default()));
+    (named.map(|(kind, value)| GenericResource::Named { kind, value }))
+        .or_else(|| discrete.map(|(kind, value)| GenericResource::Discrete { kind, value }))
 }
 
 fn plugin(r#type: &str, name: &str) -> PluginDescription {

@@ -11,16 +11,18 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bollard_stubs::models::ContainerInspectResponse;
 use futures::stream::BoxStream;
-use shoal_engine::{Engine, Error, ErrorKind, ListOptions, RemoveOptions, StopOptions};
+use shoal_engine::{Engine, Error, ErrorKind, ListOptions, PrivateFile, RemoveOptions, StopOptions};
 use shoal_lifecycle::{Action, Facts, Failure, Watch};
 use shoal_types::object::{ContainerStatus, NodeDescription, TlsInfo};
 use shoal_types::spec::{ContainerSpec, MountType};
 use shoal_types::template::{Context, expand};
 use shoal_types::{NodeId, Task, TaskId, name};
 use shoal_wire::logs::{LogLine, LogOptions};
+use tokio::sync::watch::Receiver;
 
 use crate::container::plan_container;
 use crate::executor::{Executor, Outcome};
+use crate::payloads::{Payloads, PlannedFile, plan_files};
 
 const NODE_LABEL: &str = "com.docker.swarm.node.id";
 const TASK_LABEL: &str = "com.docker.swarm.task.id";
@@ -30,17 +32,18 @@ pub struct EngineExecutor {
     engine: Arc<Engine>,
     node: NodeId,
     description: NodeDescription,
+    tls: Receiver<TlsInfo>,
     images: image::Images,
     /// One task is prepared, started, stopped or removed at a time: what was broken off ends before the next begins.
     turns: Mutex<HashMap<TaskId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl EngineExecutor {
-    /// Runs the tasks of `node`, which trusts `tls`, on `engine`.
-    pub fn new(engine: Arc<Engine>, node: NodeId, tls: TlsInfo) -> Self {
-        let description = describe::describe(&engine, tls);
+    /// Runs the tasks of `node`, whose authority is `tls` by then, on `engine`.
+    pub fn new(engine: Arc<Engine>, node: NodeId, tls: Receiver<TlsInfo>) -> Self {
+        let description = describe::describe(&engine, tls.borrow().clone());
         let images = image::Images::new(engine.clone());
-        Self { engine, node, description, images, turns: Mutex::default() }
+        Self { engine, node, description, tls, images, turns: Mutex::default() }
     }
 
     async fn turn(&self, task: TaskId) -> tokio::sync::OwnedMutexGuard<()> {
@@ -80,15 +83,47 @@ impl EngineExecutor {
         }
     }
 
-    async fn start(&self, task: &Task) -> Result<(), Failure> {
+    /// The files in memory that the container is to have. Waits for a manager where this node knows none yet.
+    async fn files(&self, task: &Task, payloads: &Payloads) -> Result<Vec<PrivateFile>, Failure> {
+        let spec = self.expanded(task)?;
+        let wanted = payloads.of(&spec).await.map_err(Failure::to_start)?;
+        let context = Context::of(task, self.node, &self.description);
+        let files = plan_files(&wanted, &spec.env, &context).map_err(Failure::to_start)?.into_iter();
+        Ok(files
+            .map(|PlannedFile { path, uid, gid, mode, data }| PrivateFile { target: path, uid, gid, mode, data })
+            .collect())
+    }
+
+    /// A container that has had its time needs its files no more, however long it is kept.
+    async fn drop_files(&self, action: Action, outcome: &Result<(), Failure>, task: &Task) {
+        let is_over = match (action, outcome) {
+            (Action::Wait | Action::Shutdown, Ok(())) | (Action::Wait | Action::Start, Err(Failure::Final(_))) => true,
+            _ => false,
+        };
+        if !is_over {
+            return;
+        }
+        match self.engine.drop_files(&name::task_name(task)).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!("the secrets of task {} stay in memory until its container goes: {error}", task.id);
+            }
+            _ => {}
+        }
+    }
+
+    async fn start(&self, task: &Task, payloads: &Payloads) -> Result<(), Failure> {
         let mut container = watch::Container::open(&self.engine, name::task_name(task))?;
         let state = self.inspect(task).await?;
         let mut watch = Watch::starting(watch::has_health_check(&state));
         if watch::never_started(&state) {
+            let files = self.files(task, payloads).await?;
             let turn = self.turn(task.id).await;
             let (engine, name) = (self.engine.clone(), name::task_name(task));
             let started = tokio::spawn(async move {
                 let _turn = turn;
+                if !files.is_empty() {
+                    engine.place_files(&name, files).await?;
+                }
                 engine.start(&name).await
             });
             match started.await {
@@ -152,19 +187,27 @@ impl EngineExecutor {
 #[async_trait]
 impl Executor for EngineExecutor {
     async fn describe(&self) -> NodeDescription {
-        self.description.clone()
+        NodeDescription { tls_info: self.tls.borrow().clone(), ..self.description.clone() }
     }
 
-    async fn act(&self, action: Action, task: &Task) -> Outcome {
+    async fn changed(&self, said: &NodeDescription) {
+        // An error means that the node ends.
+        if self.tls.clone().wait_for(|tls| *tls != said.tls_info).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    async fn act(&self, action: Action, task: &Task, payloads: &Payloads) -> Outcome {
         let outcome = match action {
             Action::Accept => self.accept(task),
             Action::Prepare => self.prepare(task).await,
-            Action::Start => self.start(task).await,
+            Action::Start => self.start(task, payloads).await,
             Action::Wait => self.wait(task).await,
             Action::Shutdown => self.stop(task).await,
             Action::Remove => self.remove(task.id).await,
         };
         let facts = self.facts(action, task).await;
+        self.drop_files(action, &outcome, task).await;
         (outcome, facts)
     }
 

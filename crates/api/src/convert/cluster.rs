@@ -44,7 +44,7 @@ pub fn body(shown: Shown<'_>, tokens: bool) -> Value {
         meta: cluster.meta.into(),
         spec: &cluster.spec,
         tls_info: tls,
-        root_rotation_in_progress: false,
+        root_rotation_in_progress: cluster.root_rotation.is_some(),
         default_addr_pool: if pools.is_empty() { vec!["10.0.0.0/8"] } else { pools },
         subnet_size: if cluster.subnet_size == 0 { 24 } else { cluster.subnet_size },
         data_path_port: if cluster.data_path_port == 0 { 4789 } else { cluster.data_path_port },

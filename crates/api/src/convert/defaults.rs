@@ -17,6 +17,9 @@ pub fn insert_defaults(spec: &mut ServiceSpec) {
     task.resources.get_or_insert_with(ResourceRequirements::default);
     task.placement.get_or_insert_with(Placement::default);
     task.restart_policy.get_or_insert_with(RestartPolicy::default).delay.get_or_insert(RESTART_DELAY);
+    if spec.mode.is_job() {
+        return; // jobs have none, and are refused with any
+    }
     for config in [&mut spec.update_config, &mut spec.rollback_config] {
         config.get_or_insert_with(UpdateConfig::default).monitor.get_or_insert(DEFAULT_MONITOR);
     }

@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod defaults;
 pub mod node;
+pub mod payload;
 pub mod service;
 pub mod task;
 

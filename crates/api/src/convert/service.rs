@@ -1,11 +1,11 @@
 //! Services.
 
 use serde::Serialize;
-use shoal_types::object::UpdateStatus;
+use shoal_types::object::{JobStatus, UpdateStatus};
 use shoal_types::spec::{EndpointSpec, PortConfig, ServiceSpec, UpdateState};
 use shoal_types::{Service, ServiceId, Timestamp};
 
-use super::MetaBody;
+use super::{MetaBody, Version};
 use super::defaults::insert_defaults;
 
 /// A service as clients see it.
@@ -24,6 +24,16 @@ pub struct ServiceBody {
     update_status: Option<UpdateStatusBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service_status: Option<ServiceStatusBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_status: Option<JobStatusBody>,
+}
+
+/// Which run of a job this is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct JobStatusBody {
+    job_iteration: Version,
+    last_execution: Timestamp,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,7 +89,12 @@ pub fn body(service: &Service, defaults: bool, status: Option<ServiceStatusBody>
         endpoint: endpoint(&service.spec),
         update_status: service.update_status.as_ref().map(update_status),
         service_status: status,
+        job_status: service.job_status.as_ref().map(job_status),
     }
+}
+
+fn job_status(status: &JobStatus) -> JobStatusBody {
+    JobStatusBody { job_iteration: Version { index: status.job_iteration }, last_execution: status.last_execution }
 }
 
 fn endpoint(spec: &ServiceSpec) -> EndpointBody {

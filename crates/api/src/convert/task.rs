@@ -3,9 +3,9 @@
 use serde::Serialize;
 use shoal_types::object::{ContainerStatus, TaskStatus};
 use shoal_types::spec::{Labels, PortConfig, TaskSpec};
-use shoal_types::{NodeId, ServiceId, Task, TaskId, TaskState, Timestamp};
+use shoal_types::{GenericResource, NodeId, ServiceId, Task, TaskId, TaskState, Timestamp};
 
-use super::MetaBody;
+use super::{MetaBody, Version};
 
 /// A task as clients see it: without the service's name, as Docker has it.
 #[derive(Debug, Serialize)]
@@ -25,6 +25,10 @@ pub struct TaskBody {
     node_id: Option<NodeId>,
     status: TaskStatusBody,
     desired_state: TaskState,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    generic_resources: Vec<GenericResource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_iteration: Option<Version>,
     volumes: Option<()>,
 }
 
@@ -63,6 +67,8 @@ pub fn body(task: &Task) -> TaskBody {
         node_id: task.node_id,
         status: status(&task.status),
         desired_state: task.desired_state,
+        generic_resources: task.assigned_generic.clone(),
+        job_iteration: task.job_iteration.map(|index| Version { index }),
         volumes: None,
     }
 }

@@ -7,6 +7,7 @@ mod io;
 mod missing;
 mod networks;
 mod nodes;
+mod payloads;
 mod service_logs;
 mod services;
 mod swarm;
@@ -15,6 +16,9 @@ mod tasks;
 mod volumes;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 
 use crate::error::{Answer, ApiError};
 use crate::query::Query;
@@ -29,14 +33,32 @@ pub fn router(api: Api) -> Router {
         .merge(images::routes())
         .merge(volumes::routes())
         .merge(networks::routes())
-        .merge(swarm::routes())
-        .merge(nodes::routes())
-        .merge(services::routes())
-        .merge(tasks::routes())
+        .merge(cluster(&api))
         .merge(missing::routes())
         .fallback(missing::fallback)
         .method_not_allowed_fallback(missing::fallback)
         .with_state(api)
+}
+
+/// What every manager answers alike.
+fn cluster(api: &Api) -> Router<Api> {
+    Router::new()
+        .merge(swarm::routes())
+        .merge(nodes::routes())
+        .merge(services::routes())
+        .merge(tasks::routes())
+        .merge(payloads::routes())
+        .route_layer(middleware::from_fn_with_state(api.clone(), catch_up))
+}
+
+/// A client reads what any manager has answered before, also where it has turned to another one.
+async fn catch_up(State(api): State<Api>, request: Request, next: Next) -> Response {
+    if request.method().is_safe()
+        && let Ok(control) = api.node.control()
+    {
+        control.catch_up().await;
+    }
+    next.run(request).await
 }
 
 /// The `version` that an update of a swarm object must present.

@@ -7,7 +7,8 @@ use axum::{Json as Answered, Router};
 use http::StatusCode;
 use serde_json::{Value, json};
 use shoal_manager::control::{ClusterUpdate, Rotate};
-use shoal_node::InitRequest;
+use serde::Deserialize;
+use shoal_node::{InitRequest, JoinRequest};
 use shoal_types::spec::ClusterSpec;
 
 use super::version_of;
@@ -38,8 +39,13 @@ async fn init(State(api): State<Api>, Json(request): Json<InitRequest>) -> Answe
     Ok(Answered(api.node.init(request).await?).into_response())
 }
 
-async fn join(State(api): State<Api>) -> Answer {
-    Err(api.node.join().into())
+/// Docker answers with nothing. What we have to say on top of that is for those who look.
+async fn join(State(api): State<Api>, Json(request): Json<JoinRequest>) -> Answer {
+    let joined = api.node.join(request).await?;
+    if joined.warnings.is_empty() {
+        return Ok(StatusCode::OK.into_response());
+    }
+    Ok(Answered(json!({ "Warnings": joined.warnings })).into_response())
 }
 
 async fn leave(State(api): State<Api>, query: Query) -> Answer<StatusCode> {
@@ -76,8 +82,16 @@ async fn unlock_key(State(api): State<Api>) -> Answer {
     Ok(Answered(json!({ "UnlockKey": api.node.control()?.unlock_key()? })).into_response())
 }
 
-async fn unlock(State(api): State<Api>) -> Answer {
-    Err(api.node.control()?.unlock().into())
+/// The body of `POST /swarm/unlock`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct UnlockRequest {
+    unlock_key: String,
+}
+
+async fn unlock(State(api): State<Api>, Json(request): Json<UnlockRequest>) -> Answer<StatusCode> {
+    api.node.unlock(&request.unlock_key).await?;
+    Ok(StatusCode::OK)
 }
 
 /// The `Swarm` member of `GET /info` (swarm-semantics 13.5).

@@ -87,6 +87,7 @@ impl Engine {
             mounts,
             network,
             log,
+            files: Vec::new(),
         })
     }
 

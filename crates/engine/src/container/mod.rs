@@ -8,6 +8,7 @@ pub(crate) mod attributes;
 pub(crate) mod check;
 mod create;
 pub(crate) mod exit;
+mod files;
 pub(crate) mod filter;
 pub(crate) mod inspect;
 mod kill;
@@ -40,6 +41,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::attach::Waiting;
 use crate::exec::Exec;
+pub use files::PrivateFile;
 pub use wait::Wait;
 
 use spec::ContainerSpec;

@@ -52,7 +52,7 @@ pub(crate) fn collect(
 }
 
 /// A path in the container, absolute and without `.` and `..`.
-fn clean_destination(text: &str, what: impl Fn() -> String) -> Result<String> {
+pub(super) fn clean_destination(text: &str, what: impl Fn() -> String) -> Result<String> {
     let path = clean(text);
     if !text.starts_with('/') {
         return Err(Error::invalid(format!("{}: mount path must be absolute", what())));

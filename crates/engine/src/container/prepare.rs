@@ -22,6 +22,7 @@ struct Ground {
     user: User,
     mounts: Vec<MountSpec>,
     shm: Shm,
+    private: Vec<(PathBuf, String)>,
 }
 
 impl Engine {
@@ -120,6 +121,7 @@ impl Engine {
     }
 
     fn prepare_ground(&self, spec: &ContainerSpec) -> Result<Ground> {
+        let private = self.private_files(spec)?;
         let run = self.layout.run(&spec.id);
         fs::create_dir_all(&run).map_err(Error::at("create", &run))?;
         let rootfs = self.images.ensure_mounted(&spec.id)?.path;
@@ -134,7 +136,7 @@ impl Engine {
         for mount in mounts.iter_mut().filter(|mount| mount.kind == MountKind::Volume) {
             mount.source = self.volumes.path(&mount.volume)?.to_string_lossy().into_owned();
         }
-        Ok(Ground { rootfs, user, mounts, shm })
+        Ok(Ground { rootfs, user, mounts, shm, private })
     }
 
     /// Shared memory: the container's own, one that others may join, or another's.
@@ -208,6 +210,7 @@ impl Engine {
             shm: ground.shm.clone(),
             mounts: &ground.mounts,
             files,
+            private: &ground.private,
             exe: self.exe.clone(),
         };
         let config = crate::spec::build(&input)?;
@@ -250,6 +253,7 @@ impl Engine {
                 false => LogConfig::None,
             },
             console_size,
+            stage: Some(self.layout.stage()),
         }
     }
 

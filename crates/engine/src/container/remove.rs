@@ -37,6 +37,7 @@ impl Engine {
         // a start that was under way when the removal began
         self.end_at_once(container).await?;
         let spec = container.spec();
+        self.forget_files(&container.id).await?;
         self.discard_files(&container.id).await?;
         self.containers.remove(&container.id);
         container.data().attachers.clear();

@@ -25,6 +25,9 @@ pub(crate) struct ContainerSpec {
     pub mounts: Vec<MountSpec>,
     pub network: NetworkSpec,
     pub log: LogSpec,
+    /// Where its private files go (see [`super::files`]).
+    #[serde(default)]
+    pub files: Vec<String>,
 }
 
 /// Which network.

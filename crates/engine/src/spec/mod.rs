@@ -76,6 +76,8 @@ pub(crate) struct Input<'a> {
     pub mounts: &'a [MountSpec],
     /// `resolv.conf`, `hostname` and `hosts` of the container.
     pub files: [(PathBuf, &'static str); 3],
+    /// Files in memory, and where they go.
+    pub private: &'a [(PathBuf, String)],
     /// The binary that `--init` runs.
     pub exe: PathBuf,
 }
@@ -215,6 +217,7 @@ fn all_mounts(input: &Input<'_>) -> Vec<Value> {
         all.push(mounts::file(&input.exe, INIT_PATH, true));
     }
     all.extend(input.mounts.iter().map(mounts::requested));
+    all.extend(input.private.iter().map(|(source, target)| mounts::file(source, target, true)));
     all
 }
 

@@ -16,6 +16,7 @@ fn container(host: HostConfig, config: ContainerConfig) -> ContainerSpec {
         mounts: Vec::new(),
         network: NetworkSpec::Own { mode: shoal_network::NetworkMode::Bridge, mac: None },
         log: LogSpec::default(),
+        files: Vec::new(),
     }
 }
 
@@ -38,6 +39,7 @@ fn built(host: HostConfig, config: ContainerConfig, mounts: &[MountSpec]) -> Val
             ("/d/hostname".into(), "/etc/hostname"),
             ("/d/hosts".into(), "/etc/hosts"),
         ],
+        private: &[],
         exe: "/exe".into(),
     };
     serde_json::to_value(build(&input).unwrap()).unwrap()

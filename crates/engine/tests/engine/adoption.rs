@@ -87,10 +87,8 @@ fn a_killed_daemon_stops_nothing_and_the_next_one_goes_on() {
         let refused = Engine::open(config(dir.path(), &name)).await.unwrap_err();
         assert!(matches!(&refused, OpenError::InUse { holder, .. } if *holder == child.id().to_string()), "{refused}");
         kill(child);
-        let ends = std::fs::read_dir(dir.path().join("data/images/snapshots")).unwrap().flatten();
-        for snapshot in ends {
-            // the upper directory of each: the container sees it
-            std::fs::write(snapshot.path().join("merged/go"), "").ok();
+        for rootfs in std::fs::read_dir(dir.path().join("exec/mounts/all/rootfs")).unwrap().flatten() {
+            std::fs::write(rootfs.path().join("go"), "").ok();
         }
         let record = |dir: &Path| {
             std::fs::read_dir(dir.join("data/containers"))

@@ -8,4 +8,5 @@ mod exec;
 mod files;
 mod health;
 mod life;
+mod private;
 mod support;

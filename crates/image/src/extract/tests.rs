@@ -20,7 +20,12 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let temp = tempfile::tempdir().expect("temp dir");
-        let layout = Layout::ensure(&temp.path().join("store"), crate::trash::Janitor::new().0).expect("layout");
+        let layout = Layout::ensure(
+            &temp.path().join("store"),
+            &temp.path().join("store/mounts"),
+            crate::trash::Janitor::new().0,
+        )
+        .expect("layout");
         fs::create_dir(temp.path().join("root")).expect("root");
         fs::write(temp.path().join("outside"), "untouched").expect("outside");
         Self { temp, layout }

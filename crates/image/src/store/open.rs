@@ -27,7 +27,7 @@ impl ImageStore {
         let root = fs::canonicalize(&config.root).map_err(StoreError::at("find", &config.root))?;
         let lock = lock(&root)?;
         let (janitor, chores) = Janitor::new();
-        let layout = Arc::new(Layout::ensure(&root, janitor)?);
+        let layout = Arc::new(Layout::ensure(&root, &config.mounts, janitor)?);
         snapshot::check_file_system(&layout)?;
 
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

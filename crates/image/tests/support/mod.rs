@@ -61,6 +61,11 @@ pub enum Then {
     Endless,
 }
 
+/// All of a store under one directory.
+pub fn config(root: &Path, registry: RegistryConfig) -> StoreConfig {
+    StoreConfig { root: root.to_owned(), mounts: root.join("mounts"), registry }
+}
+
 /// Collects progress.
 #[derive(Clone, Default)]
 pub struct Events(Arc<Mutex<Vec<ProgressEvent>>>);
@@ -82,7 +87,7 @@ impl Store {
 
     pub fn at(dir: &Path, registry: RegistryConfig) -> Self {
         let root = dir.join("image");
-        let store = ImageStore::open(StoreConfig { root: root.clone(), registry }).expect("opens");
+        let store = ImageStore::open(config(&root, registry)).expect("opens");
         Self { store, root, dir: None }
     }
 

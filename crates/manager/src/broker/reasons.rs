@@ -22,12 +22,15 @@ pub enum Reason {
         /// What it says.
         error: String,
     },
+    /// Nobody brings lines any more.
+    #[error("the swarm has lost its leader")]
+    NoLeader,
 }
 
 /// The last thing of a stream that is not complete.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("warning: incomplete log stream. some logs could not be retrieved for the following reasons: {0}")]
-pub struct LogEnd(String);
+pub struct LogEnd(pub(super) String);
 
 impl LogEnd {
     /// All reasons in one sentence.

@@ -2,7 +2,12 @@
 //!
 //! Pure but for the randomness of keys; the time is an argument. Where certificates are kept is `node`'s business.
 
+mod gate;
+mod request;
+pub mod rotation;
+mod service;
 mod token;
+mod unlock;
 
 use std::time::Duration;
 
@@ -10,13 +15,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, SerialNumber,
+    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use shoal_types::object::{RootCa, TlsInfo};
 use shoal_types::spec::NodeRole;
-use shoal_types::{ClusterId, Nanos, NodeId, Timestamp};
+use shoal_types::{Cluster, ClusterId, Nanos, NodeId, Timestamp};
 use x509_parser::prelude::{FromDer, Pem, X509Certificate};
 
+pub use gate::gate;
+pub use request::{Request, RequestError};
+pub use service::CaService;
+pub use unlock::{KeyTextError, UnlockKey, WrongKey};
 pub use token::{JoinToken, TokenError, new_token, renew_secret};
 
 /// The name that managers answer to in TLS.
@@ -29,6 +38,8 @@ const ROOT_VALIDITY: Duration = Duration::from_secs(630_720_000);
 const BACKDATE: Duration = Duration::from_secs(3600);
 /// The least validity of a node's certificate.
 const MIN_VALIDITY: Duration = Duration::from_secs(3600);
+/// How much longer than it could be valid a certificate that was given up is refused.
+const GIVEN_UP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The validity of a node's certificate where the cluster does not say: 90 days.
 const NODE_VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);
 
@@ -63,34 +74,75 @@ pub struct Validity {
     pub until: i64,
 }
 
+/// Who signs certificates now.
+#[derive(Clone, Copy)]
+pub struct Authority<'a> {
+    cert_pem: &'a str,
+    key_pem: &'a str,
+    /// What the authority of before says of this one; empty where there is none.
+    cross_signed_pem: &'a str,
+}
+
+impl<'a> Authority<'a> {
+    /// The authority of `cluster`: the next one, while it takes the place of the present one.
+    pub fn of(cluster: &'a Cluster) -> Self {
+        match &cluster.root_rotation {
+            Some(next) => Self {
+                cert_pem: &next.cert_pem,
+                key_pem: &next.key_pem,
+                cross_signed_pem: &next.cross_signed_pem,
+            },
+            None => Self::from(&cluster.root_ca),
+        }
+    }
+
+    /// Its certificate, PEM.
+    pub fn cert_pem(&self) -> &'a str {
+        self.cert_pem
+    }
+}
+
+impl<'a> From<&'a RootCa> for Authority<'a> {
+    fn from(root: &'a RootCa) -> Self {
+        Self { cert_pem: &root.cert_pem, key_pem: &root.key_pem, cross_signed_pem: "" }
+    }
+}
+
 /// A new authority with new join tokens.
 ///
 /// # Errors
 /// [`CaError::Make`] where the system has no randomness.
 pub fn new_root(now: Timestamp) -> Result<RootCa, CaError> {
+    let (cert_pem, key_pem) = new_authority(now)?;
+    let (worker_token, manager_token) = (new_token(&cert_pem), new_token(&cert_pem));
+    Ok(RootCa { key_pem, cert_pem, worker_token, manager_token })
+}
+
+/// Certificate and key of a new authority, PEM.
+fn new_authority(now: Timestamp) -> Result<(String, String), CaError> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name = name(&[(DnType::CommonName, CA_NAME.to_owned())]);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     set_validity(&mut params, now, ROOT_VALIDITY);
-    let cert_pem = params.self_signed(&key)?.pem();
-    let (worker_token, manager_token) = (new_token(&cert_pem), new_token(&cert_pem));
-    Ok(RootCa { key_pem: key.serialize_pem(), cert_pem, worker_token, manager_token })
+    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
-/// A certificate for `subject` with the public key of `key`, valid for about `validity` from `now`. PEM.
+/// A certificate for `subject` with the public key of `key`, valid for about `validity` from `now`, and what nodes need
+/// beside it that trust only the root of before. PEM.
 ///
 /// # Errors
-/// [`CaError::Make`] where the root cannot sign.
-pub fn issue(
-    root: &RootCa,
+/// [`CaError::Make`] where the authority cannot sign.
+pub fn issue<'a>(
+    authority: impl Into<Authority<'a>>,
     subject: &Subject,
-    key: &KeyPair,
+    key: &impl PublicKeyData,
     validity: Nanos,
     now: Timestamp,
 ) -> Result<String, CaError> {
-    let issuer = Issuer::from_ca_cert_pem(&root.cert_pem, KeyPair::from_pem(&root.key_pem)?)?;
+    let authority = authority.into();
+    let issuer = Issuer::from_ca_cert_pem(authority.cert_pem, KeyPair::from_pem(authority.key_pem)?)?;
     let unit = unit(subject.role);
     let mut params = CertificateParams::default();
     params.distinguished_name = name(&[
@@ -108,7 +160,17 @@ pub fn issue(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
     set_validity(&mut params, now, node_validity(validity));
-    Ok(params.signed_by(key, &issuer)?.pem())
+    Ok(params.signed_by(key, &issuer)?.pem() + authority.cross_signed_pem)
+}
+
+/// `cluster` with the certificate of `node` given up: it is refused for as long as it may be valid. Those that have ended
+/// since are forgotten.
+pub fn without(cluster: &Cluster, node: NodeId, now: Timestamp) -> Cluster {
+    let validity = node_validity(cluster.spec.ca_config.node_cert_expiry) + GIVEN_UP;
+    let mut after = cluster.clone();
+    after.blacklist.retain(|_, until| *until > now);
+    after.blacklist.insert(node, now.checked_add(validity).unwrap_or(Timestamp::MAX));
+    after
 }
 
 /// What is shown of an authority: its certificate, and the issuer's name and public key in base64.
@@ -134,6 +196,15 @@ pub fn validity(pem: &str) -> Result<Validity, CaError> {
     let cert = parse(&der)?;
     let validity = cert.validity();
     Ok(Validity { from: validity.not_before.timestamp(), until: validity.not_after.timestamp() })
+}
+
+/// The public key of the first certificate in `pem`, DER.
+///
+/// # Errors
+/// [`CaError::Read`] where there is none.
+pub fn public_key(pem: &str) -> Result<Vec<u8>, CaError> {
+    let der = first_der(pem)?;
+    Ok(parse(&der)?.public_key().raw.to_vec())
 }
 
 /// The DER form of the first certificate in `pem`.

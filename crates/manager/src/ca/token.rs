@@ -35,6 +35,26 @@ pub fn renew_secret(token: &str) -> Result<String, TokenError> {
     Ok(format!("{PREFIX}-1-{digest}-{}", new_secret()))
 }
 
+impl JoinToken {
+    /// Whether it is for the cluster of the authority of `root_pem`.
+    pub fn is_for(&self, root_pem: &str) -> bool {
+        base36(&Sha256::digest(root_pem.as_bytes()), DIGEST_LEN) == self.digest
+    }
+
+    /// The digest in hexadecimal digits, as Docker shows it.
+    pub fn fingerprint(&self) -> String {
+        let mut bytes = [0u8; 32];
+        for digit in self.digest.bytes() {
+            let mut carry = u32::from(digit) - if digit.is_ascii_digit() { 48 } else { 87 };
+            for byte in bytes.iter_mut().rev() {
+                let value = u32::from(*byte) * 36 + carry;
+                (*byte, carry) = ((value & 255) as u8, value >> 8);
+            }
+        }
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl std::str::FromStr for JoinToken {
     type Err = TokenError;
 
@@ -93,6 +113,15 @@ mod tests {
         assert_eq!(base36(&[255; 32], DIGEST_LEN), "6dp5qcb22im238nr3wvp0ic7q99w035jmy2iw7i6n43d37jtof");
         assert_eq!(base36(&[255; 16], SECRET_LEN), "f5lxx1zz5pnorynqglhzmsp33");
         assert_eq!(base36(&[0, 36], 3), "010");
+    }
+
+    #[test]
+    fn a_token_knows_its_root_and_shows_the_digest_as_docker_does() {
+        let token: JoinToken = new_token("root").parse().unwrap();
+        assert!(token.is_for("root") && !token.is_for("other"));
+        // SHA-256 of "root".
+        let digest = "4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2";
+        assert_eq!(token.fingerprint(), digest);
     }
 
     #[test]

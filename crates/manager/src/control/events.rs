@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use shoal_raft::{Feed, Update};
 use shoal_types::change::Both;
-use shoal_types::{Event, Node, Service, Timestamp};
+use shoal_types::{Event, Node, Payload, Service, Timestamp};
 
 use super::Control;
 
@@ -30,6 +30,10 @@ pub enum EventObject {
     Node,
     /// A service.
     Service,
+    /// A secret.
+    Secret,
+    /// A config.
+    Config,
 }
 
 /// What can happen to an object.
@@ -56,6 +60,8 @@ impl EventObject {
         match self {
             Self::Node => "node",
             Self::Service => "service",
+            Self::Secret => "secret",
+            Self::Config => "config",
         }
     }
 }
@@ -109,15 +115,24 @@ fn swarm_event(event: &Event) -> Option<SwarmEvent> {
             let (action, time) = action(both, service.meta.created_at, service.meta.updated_at);
             Some(SwarmEvent { object: EventObject::Service, action, id: service.id.to_string(), attributes, time })
         }
+        Event::Secret(both) => Some(payload_event(EventObject::Secret, both)),
+        Event::Config(both) => Some(payload_event(EventObject::Config, both)),
         Event::Cluster(_) | Event::Task(_) => None,
     }
+}
+
+fn payload_event<K>(object: EventObject, both: &Both<Payload<K>>) -> SwarmEvent {
+    let payload = both.latest();
+    let attributes = BTreeMap::from([("name".to_owned(), payload.spec.name.clone())]);
+    let (action, time) = action(both, payload.meta.created_at, payload.meta.updated_at);
+    SwarmEvent { object, action, id: payload.id.to_string(), attributes, time }
 }
 
 fn action<T>(both: &Both<T>, created: Timestamp, updated: Timestamp) -> (EventAction, Timestamp) {
     match (&both.before, &both.after) {
         (None, _) => (EventAction::Create, created),
         (Some(_), Some(_)) => (EventAction::Update, updated),
-        (Some(_), None) => (EventAction::Remove, Timestamp::now()),
+        (Some(_), None) => (EventAction::Remove, shoal_ambient::now()),
     }
 }
 

@@ -24,6 +24,12 @@ impl Filters {
         }
     }
 
+    /// The filters of these names alone, in lower case.
+    pub(super) fn lower_case(&self, names: &[&str]) -> Self {
+        let named = self.0.iter().filter(|(name, _)| names.contains(&name.as_str()));
+        Self(named.map(|(name, values)| (name.clone(), values.iter().map(|v| v.to_lowercase()).collect())).collect())
+    }
+
     /// The values of a filter; empty where it is not given.
     pub(super) fn values(&self, name: &str) -> &[String] {
         self.0.get(name).map_or(&[], Vec::as_slice)

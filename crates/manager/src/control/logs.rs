@@ -3,8 +3,8 @@
 use shoal_types::{Refusal, RefusalKind, ServiceId, TaskId};
 use shoal_wire::logs::{LogOptions, LogSelector};
 
-use super::{Control, no_leader};
-use crate::broker::LogStream;
+use super::Control;
+use crate::broker::{LogStream, Source};
 
 impl Control {
     /// The lines of a service's tasks. Order is kept within a task, not between tasks.
@@ -28,8 +28,7 @@ impl Control {
             let text = "must specify at least one of 'stdout' or 'stderr'";
             return Err(Refusal::engine(RefusalKind::InvalidArgument, text));
         }
-        self.wait_for_leader().await?;
-        let term = self.active.now().ok_or_else(no_leader)?;
-        Ok(term.broker.subscribe(&self.snapshot(), selector, options))
+        let source = Source { raft: self.raft.clone(), active: self.active.clone(), dial: self.way.dial.clone() };
+        source.stream(selector, options).await
     }
 }

@@ -1,46 +1,80 @@
 //! What clients ask of the cluster: plain calls with typed refusals, in Docker's words (swarm-semantics 5.1, 8.2, 12, 13).
 //!
-//! Reads are answered from the state as it is applied here; writes return once they are in it, so a client reads its own.
+//! The same on every manager. Writes are carried out by the leader (`request`), wherever they come in (`forward`), and
+//! return once they are applied here. Reads are answered from the state as it is here, after [`Control::catch_up`].
 //! Leaves to others: HTTP and its JSON (`api`), init, join and leave (`node`).
 
 mod cluster;
+#[cfg(test)]
+mod cluster_tests;
 mod events;
 mod filters;
+mod forward;
 mod logs;
 mod node;
+mod payload;
+mod request;
+mod serve;
 mod service;
 mod task;
 #[cfg(test)]
 mod tests;
 
-use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use shoal_raft::{Feed, Raft, Snapshot, Tx, WriteError, WriteFailure};
-use shoal_types::{Refusal, RefusalKind};
+use serde::de::DeserializeOwned;
+use shoal_raft::{Feed, Raft, Snapshot};
+use shoal_types::{ClusterId, Refusal, RefusalKind};
+use shoal_wire::Dial;
+use shoal_wire::body::decode;
 
 use crate::leader::Active;
 pub use cluster::{ClusterUpdate, Rotate};
 pub use events::{EventAction, EventObject, EventStream, SwarmEvent};
 pub use filters::Filters;
 pub use node::{ManagerStatus, Reachability};
+pub(crate) use forward::Way;
+pub(crate) use request::{Halt, Here, Request};
+pub use serve::ControlService;
 pub use service::{AuthFrom, ServiceStatus, ServiceUpdate};
 
-/// How long a call may take (swarm-semantics 13.1).
-const DEADLINE: Duration = Duration::from_secs(20);
-/// How long a call waits for a leader.
-const LEADERLESS: Duration = Duration::from_secs(10);
+/// How long a call may take once there is a leader. Docker's engine waits 20 s.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a call waits for a leader. An election takes a second or two; Docker waits ten.
+pub(crate) const LEADERLESS: Duration = Duration::from_secs(5);
+/// How long an answer may still come from a leader that leads no more.
+const AFTERMATH: Duration = Duration::from_millis(300);
 
 /// The control API of one manager. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Control {
     raft: Raft,
     active: Active,
+    way: Arc<Way>,
 }
 
 impl Control {
-    pub(crate) fn new(raft: Raft, active: Active) -> Self {
-        Self { raft, active }
+    pub(crate) fn new(raft: Raft, active: Active, dial: Arc<dyn Dial>) -> Self {
+        let way = Arc::new(Way::new(raft.clone(), dial));
+        Self { raft, active, way }
+    }
+
+    /// What other managers call.
+    pub(crate) fn service(&self, cluster: ClusterId) -> ControlService {
+        ControlService { here: self.way.here(), cluster }
+    }
+
+    /// Has the leader carry out a change, and waits until it is applied here.
+    pub(crate) async fn ask<T: DeserializeOwned>(&self, request: Request) -> Result<T, Refusal> {
+        let answer = self.way.carry(&request).await?;
+        decode("the answer of the leader", &answer).map_err(|e| Refusal::new(RefusalKind::Internal, e.to_string()))
+    }
+
+    /// Waits until reads see everything that any manager has answered before; not for long, and not without a leader.
+    /// Whether they do.
+    pub async fn catch_up(&self) -> bool {
+        self.way.catch_up().await
     }
 
     /// The state as it is applied here: for whoever resolves names or joins objects.
@@ -52,52 +86,9 @@ impl Control {
     pub fn follow(&self) -> Feed {
         self.raft.subscribe().1
     }
-
-    /// Waits until this manager leads, for as long as a client may wait.
-    ///
-    /// # Errors
-    /// `The swarm does not have a leader. …`
-    pub async fn wait_for_leader(&self) -> Result<(), Refusal> {
-        let mut leads = self.raft.leadership();
-        match tokio::time::timeout(LEADERLESS, leads.wait_for(Option::is_some)).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(no_leader()),
-        }
-    }
-
-    async fn write<T: Send + 'static>(
-        &self,
-        closure: impl FnOnce(&mut Tx) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Refusal> {
-        within(async {
-            self.wait_for_leader().await?;
-            self.raft.write(closure).await.map_err(refusal)
-        })
-        .await
-    }
 }
 
-async fn within<T>(call: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
-    match tokio::time::timeout(DEADLINE, call).await {
-        Ok(result) => result,
-        Err(_) => Err(Refusal::new(RefusalKind::DeadlineExceeded, "context deadline exceeded")),
-    }
-}
-
-fn refusal(error: WriteError<Refusal>) -> Refusal {
-    match error {
-        WriteError::Refused(refusal) => refusal,
-        WriteError::Failed(failure) => {
-            let kind = match &failure {
-                WriteFailure::NoSpace(_) | WriteFailure::Stopped(_) => RefusalKind::Unavailable,
-                WriteFailure::NotLeader | WriteFailure::TooLarge => RefusalKind::Unknown,
-            };
-            Refusal::new(kind, failure.to_string())
-        }
-    }
-}
-
-fn no_leader() -> Refusal {
+pub(crate) fn no_leader() -> Refusal {
     Refusal::new(
         RefusalKind::Unknown,
         "The swarm does not have a leader. It's possible that too few managers are online. \

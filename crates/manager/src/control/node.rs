@@ -5,9 +5,9 @@ use std::sync::Arc;
 use shoal_store::resolve;
 use shoal_types::object::NodeState;
 use shoal_types::spec::{Labels, NodeRole, NodeSpec};
-use shoal_types::{Change, Node, NodeId, Object, ObjectKind, Refusal, RefusalKind, View, validate};
+use shoal_types::{Change, Node, NodeId, Object, ObjectKind, Refusal, RefusalKind, Timestamp, View, validate};
 
-use super::{Control, Filters};
+use super::{Control, Filters, Halt, Here, Request};
 
 /// A node's part in consensus; only managers have one. Computed when asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,10 +84,43 @@ impl Control {
     /// # Errors
     /// What `validate::node_update` refuses; `node … not found`; `update out of sequence`.
     pub async fn update_node(&self, input: &str, version: u64, spec: NodeSpec) -> Result<(), Refusal> {
-        let id = self.get_node(input)?.id;
+        self.ask(Request::UpdateNode { input: input.to_owned(), version, spec }).await
+    }
+
+    /// Removes the node that `input` means. `force`: even if it is in session.
+    ///
+    /// # Errors
+    /// `node … not found`; `node … is a cluster manager and is a member of the raft cluster. …`; `node … is not down and
+    /// can't be removed`.
+    pub async fn remove_node(&self, input: &str, force: bool) -> Result<(), Refusal> {
+        self.ask(Request::RemoveNode { input: input.to_owned(), force }).await
+    }
+
+    /// The node's part in consensus, if it is a manager that takes part; as the leader saw it at the last [`Self::catch_up`].
+    pub fn manager_status(&self, node: NodeId) -> Option<ManagerStatus> {
+        let (leader, members) = self.raft.members();
+        let (number, member) = members.into_iter().find(|(_, m)| m.node_id == Some(node))?;
+        let standing = self.way.standing();
+        let reachability = match standing.leader {
+            Some(_) if standing.unreachable.contains(&number) => Reachability::Unreachable,
+            Some(_) => Reachability::Reachable,
+            None if number == self.raft.number() => Reachability::Reachable,
+            None => Reachability::Unknown,
+        };
+        Some(ManagerStatus { is_leader: leader == Some(number), reachability, addr: member.addr })
+    }
+}
+
+impl Here {
+    pub(super) async fn update_node(&self, input: &str, version: u64, spec: NodeSpec) -> Result<(), Halt> {
+        let id = resolve::node(&self.raft.snapshot(), input)?.id;
+        let demotion = self.may_demote(id);
         self.write(move |tx| {
             let before = tx.node(id).ok_or_else(|| not_found(id))?.clone();
             validate::node_update(tx, &before, &spec)?;
+            if (before.spec.role, spec.role) == (NodeRole::Manager, NodeRole::Worker) {
+                demotion?;
+            }
             if before.meta.version != version {
                 return Err(Refusal::out_of_sequence());
             }
@@ -97,18 +130,29 @@ impl Control {
         .await
     }
 
-    /// Removes the node that `input` means. `force`: even if it is in session.
-    ///
-    /// # Errors
-    /// `node … not found`; `node … is a cluster manager and is a member of the raft cluster. …`; `node … is not down and
-    /// can't be removed`.
-    pub async fn remove_node(&self, input: &str, force: bool) -> Result<(), Refusal> {
-        let id = self.get_node(input)?.id;
-        let is_member = self.manager_status(id).is_some();
+    /// Whether the managers go on without the one on `id` (swarm-semantics 8.2).
+    fn may_demote(&self, id: NodeId) -> Result<(), Refusal> {
+        let members = self.raft.members().1;
+        let Some((leaves, _)) = members.iter().find(|(_, m)| m.node_id == Some(id)) else { return Ok(()) };
+        let stays: Vec<u64> = members.iter().map(|(number, _)| *number).filter(|number| number != leaves).collect();
+        if stays.is_empty() {
+            return Err(last_manager());
+        }
+        let reached = stays.iter().filter(|number| **number == self.raft.number() || self.raft.reachable(**number));
+        if reached.count() < (members.len() - 1) / 2 + 1 {
+            let text = "can't remove member from the raft: this would result in a loss of quorum";
+            return Err(Refusal::new(RefusalKind::FailedPrecondition, text));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn remove_node(&self, input: &str, force: bool) -> Result<(), Halt> {
+        let id = resolve::node(&self.raft.snapshot(), input)?.id;
+        let is_member = self.raft.members().1.iter().any(|(_, m)| m.node_id == Some(id));
         self.write(move |tx| {
             let node = tx.node(id).ok_or_else(|| not_found(id))?;
             let refused = |text: String| Refusal::new(RefusalKind::FailedPrecondition, text);
-            if is_member || node.spec.role == NodeRole::Manager {
+            if is_member {
                 return Err(refused(format!(
                     "node {id} is a cluster manager and is a member of the raft cluster. \
                      It must be demoted to worker before removal"
@@ -117,27 +161,22 @@ impl Control {
             if !force && node.status.state == NodeState::Ready {
                 return Err(refused(format!("node {id} is not down and can't be removed")));
             }
+            if let Some(cluster) = tx.cluster() {
+                let cluster = crate::ca::without(cluster, id, Timestamp::now());
+                tx.change(Change::Put(Object::Cluster(Arc::new(cluster))))?;
+            }
             Ok(tx.change(Change::Remove(ObjectKind::Node(id)))?)
         })
         .await
-    }
-
-    /// The node's part in consensus, if it is a manager that takes part.
-    pub fn manager_status(&self, node: NodeId) -> Option<ManagerStatus> {
-        let (leader, members) = self.raft.members();
-        let (number, member) = members.into_iter().find(|(_, m)| m.node_id == Some(node))?;
-        let is_self = number == self.raft.number();
-        Some(ManagerStatus {
-            is_leader: leader == Some(number),
-            reachability: if is_self { Reachability::Reachable } else { Reachability::Unknown },
-            // The member's own is where it was when it joined.
-            addr: self.snapshot().node(node).and_then(|n| n.manager_addr.clone()).unwrap_or(member.addr),
-        })
     }
 }
 
 fn role(name: &str) -> Option<NodeRole> {
     [NodeRole::Worker, NodeRole::Manager].into_iter().find(|r| r.as_str().eq_ignore_ascii_case(name))
+}
+
+fn last_manager() -> Refusal {
+    Refusal::new(RefusalKind::FailedPrecondition, "attempting to demote the last manager of the swarm")
 }
 
 fn not_found(id: NodeId) -> Refusal {

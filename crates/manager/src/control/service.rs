@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use shoal_raft::Tx;
 use shoal_store::resolve;
-use shoal_types::object::UpdateStatus;
+use shoal_types::object::{JobStatus, UpdateStatus};
 use shoal_types::spec::{ServiceSpec, UpdateState};
 use shoal_types::{
-    Change, Meta, Object, ObjectKind, Refusal, Service, ServiceId, TaskState, Timestamp, View, validate,
+    Change, Meta, Object, ObjectKind, Refusal, Service, ServiceId, TaskState, View, validate,
 };
 
-use super::{Control, Filters};
+use super::{Control, Filters, Halt, Here, Request};
 use crate::ids::RandomIds;
 
 /// What a client wants of an update besides the spec.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceUpdate {
     /// The version that the client has seen.
     pub version: u64,
@@ -27,7 +28,7 @@ pub struct ServiceUpdate {
 }
 
 /// Where the credentials of a service come from when a request has none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AuthFrom {
     /// Those of the present spec.
     #[default]
@@ -41,7 +42,8 @@ pub enum AuthFrom {
 pub struct ServiceStatus {
     /// Tasks that are observed running.
     pub running_tasks: u64,
-    /// Replicas; of global services, the tasks that are desired running.
+    /// Replicas; of global services, the tasks that are desired running; of jobs, how many run at a time, or the tasks of
+    /// the present run that have not ended well.
     pub desired_tasks: u64,
     /// Of jobs only.
     pub completed_tasks: u64,
@@ -53,24 +55,7 @@ impl Control {
     /// # Errors
     /// What `validate::service` refuses; `name conflicts with an existing object: …`.
     pub async fn create_service(&self, spec: ServiceSpec, auth: Option<Arc<str>>) -> Result<ServiceId, Refusal> {
-        validate::service(&spec)?;
-        let service = Service {
-            id: ServiceId::new(&mut RandomIds),
-            meta: Meta::default(),
-            spec: Arc::new(validate::normal_service(spec)),
-            previous_spec: None,
-            spec_version: 0,
-            previous_spec_version: None,
-            registry_auth: auth,
-            previous_registry_auth: None,
-            update_status: None,
-        };
-        self.write(move |tx| {
-            let id = service.id;
-            tx.change(Change::Put(Object::Service(Arc::new(service))))?;
-            Ok(id)
-        })
-        .await
+        self.ask(Request::CreateService { spec: Box::new(spec), auth }).await
     }
 
     /// The service that `input` means.
@@ -104,14 +89,20 @@ impl Control {
         let count = |fits: &dyn Fn(&shoal_types::Task) -> bool| {
             u64::try_from(view.tasks_of(service.id).filter(|t| fits(t)).count()).unwrap_or(u64::MAX)
         };
+        let run = service.job_status.map(|job| job.job_iteration);
+        let of_run = |t: &shoal_types::Task| run.is_some() && t.job_iteration == run;
+        let is_done = |t: &shoal_types::Task| t.status.state == TaskState::Complete;
+        let mode = &service.spec.mode;
         ServiceStatus {
             running_tasks: count(&|t| t.status.state == TaskState::Running),
-            desired_tasks: if service.spec.mode.is_global() {
+            desired_tasks: if mode.is_global() {
                 count(&|t| t.desired_state == TaskState::Running)
+            } else if mode.global_job.is_some() {
+                count(&|t| of_run(t) && t.desired_state == TaskState::Complete && !is_done(t))
             } else {
-                service.spec.mode.replicas()
+                mode.replicas() + mode.job_counts().0
             },
-            completed_tasks: 0,
+            completed_tasks: count(&|t| of_run(t) && is_done(t)),
         }
     }
 
@@ -121,12 +112,58 @@ impl Control {
     /// What `validate::service_update` refuses; `service … not found`; `update out of sequence`; `service … does not have a
     /// previous spec`.
     pub async fn update_service(&self, input: &str, spec: ServiceSpec, update: ServiceUpdate) -> Result<(), Refusal> {
-        let id = self.get_service(input)?.id;
+        let (input, spec) = (input.to_owned(), Box::new(spec));
+        self.ask(Request::UpdateService { input, spec, update }).await
+    }
+
+    /// Removes the service that `input` means. Its tasks follow.
+    ///
+    /// # Errors
+    /// `service … not found`, `service … is ambiguous (… matches found)`.
+    pub async fn remove_service(&self, input: &str) -> Result<(), Refusal> {
+        self.ask(Request::RemoveService { input: input.to_owned() }).await
+    }
+}
+
+impl Here {
+    pub(super) async fn create_service(&self, spec: ServiceSpec, auth: Option<Arc<str>>) -> Result<ServiceId, Halt> {
+        validate::service(&spec)?;
+        let mut service = Service {
+            id: ServiceId::new(&mut RandomIds),
+            meta: Meta::default(),
+            spec: Arc::new(validate::normal_service(spec)),
+            previous_spec: None,
+            spec_version: 0,
+            previous_spec_version: None,
+            registry_auth: auth,
+            previous_registry_auth: None,
+            update_status: None,
+            job_status: None,
+        };
+        service.job_status = next_run(&service);
+        self.write(move |tx| {
+            let id = service.id;
+            validate::references_exist(tx, &service.spec)?;
+            tx.change(Change::Put(Object::Service(Arc::new(service))))?;
+            Ok(id)
+        })
+        .await
+    }
+
+    pub(super) async fn update_service(
+        &self,
+        input: &str,
+        spec: ServiceSpec,
+        update: ServiceUpdate,
+    ) -> Result<(), Halt> {
+        let id = resolve::service(&self.raft.snapshot(), input)?.id;
         validate::service(&spec)?;
         self.write(move |tx| {
             let before = tx.service(id).ok_or_else(|| not_found(id))?;
             let after =
                 if update.is_rollback { rolled_back(before, &update)? } else { updated(before, spec, &update)? };
+            // Docker does not look at what a rollback brings back, and its tasks fail
+            validate::references_exist(tx, &after.spec)?;
             if before.meta.version != update.version {
                 return Err(Refusal::out_of_sequence());
             }
@@ -135,12 +172,8 @@ impl Control {
         .await
     }
 
-    /// Removes the service that `input` means. Its tasks follow.
-    ///
-    /// # Errors
-    /// `service … not found`, `service … is ambiguous (… matches found)`.
-    pub async fn remove_service(&self, input: &str) -> Result<(), Refusal> {
-        let id = self.get_service(input)?.id;
+    pub(super) async fn remove_service(&self, input: &str) -> Result<(), Halt> {
+        let id = resolve::service(&self.raft.snapshot(), input)?.id;
         self.write(move |tx: &mut Tx| {
             tx.service(id).ok_or_else(|| not_found(id))?;
             Ok(tx.change(Change::Remove(ObjectKind::Service(id)))?)
@@ -165,6 +198,7 @@ fn updated(before: &Service, spec: ServiceSpec, update: &ServiceUpdate) -> Resul
         (None, AuthFrom::PreviousSpec) => before.previous_registry_auth.clone(),
     };
     Ok(Service {
+        job_status: next_run(before),
         spec: Arc::new(validate::normal_service(spec)),
         previous_spec: Some(before.spec.clone()),
         spec_version: update.version,
@@ -181,20 +215,28 @@ fn rolled_back(before: &Service, update: &ServiceUpdate) -> Result<Service, Refu
     let none = || Refusal::invalid(format!("service {} does not have a previous spec", before.id));
     let spec = before.previous_spec.clone().ok_or_else(none)?;
     Ok(Service {
+        job_status: next_run(before),
         spec,
         previous_spec: Some(before.spec.clone()),
         spec_version: before.previous_spec_version.unwrap_or(0),
         previous_spec_version: Some(before.spec_version),
         registry_auth: update.registry_auth.clone().or_else(|| before.previous_registry_auth.clone()),
         previous_registry_auth: before.registry_auth.clone(),
-        update_status: Some(UpdateStatus {
+        // a job runs anew as a whole: nothing rolls
+        update_status: (!before.spec.mode.is_job()).then(|| UpdateStatus {
             state: UpdateState::RollbackStarted,
-            started_at: Some(Timestamp::now()),
+            started_at: Some(shoal_ambient::now()),
             completed_at: None,
             message: "manually requested rollback".to_owned(),
         }),
         ..before.clone()
     })
+}
+
+/// A job that is made or changed in any way runs, from the beginning.
+fn next_run(service: &Service) -> Option<JobStatus> {
+    let job_iteration = service.job_status.map_or(0, |job| job.job_iteration + 1);
+    service.spec.mode.is_job().then(|| JobStatus { job_iteration, last_execution: shoal_ambient::now() })
 }
 
 /// Whether the runtime is asked for; containers are where nothing is said.

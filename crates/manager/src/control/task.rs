@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use shoal_raft::Snapshot;
+use shoal_plan::UpToDate;
 use shoal_store::resolve;
 use shoal_types::name::task_name;
-use shoal_types::spec::TaskSpec;
-use shoal_types::{NodeId, Refusal, Service, ServiceId, Task, TaskState, View, constraint};
+use shoal_types::{NodeId, Refusal, ServiceId, Task, TaskState, View};
 
 use super::service::is_runtime;
 use super::{Control, Filters};
@@ -31,6 +30,7 @@ impl Control {
         let nodes = resolved(filters.values("node"), |input| Ok(resolve::node(&view, input)?.id))?;
         let states = filters.parsed("desired-state", "desired-state", TaskState::from_name)?;
         let only_fresh = !filters.values("_up-to-date").is_empty();
+        let mut fresh = UpToDate::new(&view);
         let fits = |t: &&Arc<Task>| {
             services.as_ref().is_none_or(|ids: &Vec<ServiceId>| ids.contains(&t.service_id))
                 && nodes.as_ref().is_none_or(|ids: &Vec<NodeId>| t.node_id.is_some_and(|n| ids.contains(&n)))
@@ -39,7 +39,7 @@ impl Control {
                 && (filters.values("name").is_empty() || filters.prefix("name", &task_name(t)))
                 && filters.labels("label", &t.annotations.labels)
                 && is_runtime(filters, &t.spec.runtime)
-                && (!only_fresh || view.service(t.service_id).is_some_and(|s| is_up_to_date(&view, s, t)))
+                && (!only_fresh || fresh.is(t))
         };
         // Most lists are of one service or of one node.
         let tasks: Vec<_> = match (services.as_deref(), nodes.as_deref()) {
@@ -56,27 +56,4 @@ fn resolved<T>(inputs: &[String], resolve: impl Fn(&str) -> Result<T, Refusal>) 
         return Ok(None);
     }
     inputs.iter().map(|input| resolve(input)).collect::<Result<_, _>>().map(Some)
-}
-
-/// Whether a task is what its service wants now: made from the present spec, or not to be told from one that is
-/// (swarm-semantics 2.8).
-fn is_up_to_date(view: &Snapshot, service: &Service, task: &Task) -> bool {
-    if task.spec_version == service.spec_version {
-        return true;
-    }
-    let wanted = &service.spec.task_template;
-    let has_image = task.desired_state <= TaskState::Running
-        && (TaskState::Ready..=TaskState::Running).contains(&task.status.state);
-    if task.endpoint.as_deref() != service.spec.endpoint_spec.as_ref()
-        || (task.registry_auth != service.registry_auth && !has_image)
-    {
-        return false;
-    }
-    let is_admitted = || {
-        let constraints = wanted.placement.as_ref().map_or(&[][..], |p| &p.constraints);
-        let node = task.node_id.and_then(|id| view.node(id));
-        constraint::parse(constraints).is_ok_and(|c| node.is_some_and(|n| constraint::matches(&c, n)))
-    };
-    let moved = TaskSpec { placement: wanted.placement.clone(), ..task.spec.as_ref().clone() };
-    *task.spec == *wanted || (moved == *wanted && is_admitted())
 }

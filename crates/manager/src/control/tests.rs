@@ -227,7 +227,7 @@ async fn a_worker_in_session_is_removed_only_by_force() {
     (object.id, object.role, object.spec.role) = (worker, NodeRole::Worker, NodeRole::Worker);
     object.status.state = shoal_types::object::NodeState::Ready;
     let put = shoal_types::Change::Put(shoal_types::Object::Node(object.into()));
-    f.raft.write(|tx: &mut Tx| tx.change(put)).await.unwrap();
+    f.raft.write(|tx: &mut shoal_raft::Tx| tx.change(put)).await.unwrap();
     let refused = text(f.control.remove_node(worker.as_str(), false).await, 400);
     let wanted = format!("rpc error: code = FailedPrecondition desc = node {worker} is not down and can't be removed");
     assert_eq!(refused, wanted);
@@ -251,18 +251,26 @@ async fn tokens_are_rotated_one_at_a_time() {
 }
 
 #[tokio::test]
-async fn what_autolock_would_need_is_refused_by_name() {
+async fn a_locked_cluster_has_a_key_until_it_is_unlocked_and_the_name_stays() {
     let f = fixture().await;
-    let rotate = Rotate { unlock_key: true, ..Rotate::default() };
-    let update = ClusterUpdate { version: 1, spec: ClusterSpec::initial(), rotate };
-    let refused = f.control.update_cluster(update).await;
-    assert_eq!(text(refused, 501), "rotating the unlock key (autolock) is not supported by Shoal yet");
+    let mut spec = ClusterSpec::initial();
+    let update = |spec: &ClusterSpec, rotate: Rotate| ClusterUpdate {
+        version: f.control.get_cluster().unwrap().meta.version,
+        spec: spec.clone(),
+        rotate,
+    };
     assert_eq!(f.control.unlock_key().unwrap(), "");
-    assert_eq!(text(Err::<(), _>(f.control.unlock()), 409), "swarm is not locked");
+    spec.encryption_config.auto_lock_managers = true;
+    f.control.update_cluster(update(&spec, Rotate::default())).await.unwrap();
+    let first = f.control.unlock_key().unwrap();
+    assert!(first.starts_with("SWMKEY-1-"), "{first}");
+    f.control.update_cluster(update(&spec, Rotate { unlock_key: true, ..Rotate::default() })).await.unwrap();
+    assert_ne!(f.control.unlock_key().unwrap(), first);
+    f.control.update_cluster(update(&ClusterSpec::initial(), Rotate::default())).await.unwrap();
+    assert_eq!(f.control.unlock_key().unwrap(), "");
     let named = ClusterSpec { name: "x".into(), ..ClusterSpec::initial() };
-    let update = ClusterUpdate { version: 1, spec: named, rotate: Rotate::default() };
     let wanted = "rpc error: code = InvalidArgument desc = modification of cluster name is not allowed";
-    assert_eq!(text(f.control.update_cluster(update).await, 400), wanted);
+    assert_eq!(text(f.control.update_cluster(update(&named, Rotate::default())).await, 400), wanted);
 }
 
 #[tokio::test]

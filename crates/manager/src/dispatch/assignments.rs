@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shoal_types::{NodeId, Task};
+use shoal_types::NodeId;
 use shoal_wire::assignments::{Assigned, Assignments, Sender};
 use shoal_wire::proto::AssignmentsMessage;
 use tokio::sync::mpsc;
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::registration::Stream;
+use super::router::Outbox;
 use super::{Dispatcher, stopped};
 
 type Tx = mpsc::Sender<Result<AssignmentsMessage, Status>>;
@@ -31,30 +32,40 @@ impl Dispatcher {
     }
 
     async fn stream_assignments(self: Arc<Self>, node: NodeId, end: CancellationToken, tx: Tx) {
-        let (tasks, outbox) = self.router().open(node);
-        let work = async {
-            let mut sender = Sender::default();
-            let changes = tasks.iter().map(|t| Assigned::Task(Box::new(Task::clone(t)))).collect();
-            drop(tasks);
-            send(&mut sender, Assignments { complete: true, changes }, &tx).await?;
-            while let Some(pending) = outbox.take().await {
-                let changes = pending.into_iter().map(|(id, task)| match task {
-                    Some(task) => Assigned::Task(Box::new(Task::clone(&task))),
-                    None => Assigned::RemoveTask(id),
-                });
-                send(&mut sender, Assignments { complete: false, changes: changes.collect() }, &tx).await?;
+        let mut sender = Sender::default();
+        let end = loop {
+            let (all, outbox) = self.router().open(node);
+            let work = self.send_all(&mut sender, all, &outbox, &tx);
+            let result = tokio::select! {
+                result = work => result,
+                () = end.cancelled() => Err(stopped()),
+                () = tx.closed() => return self.router().close(node, &outbox),
+            };
+            self.router().close(node, &outbox);
+            if let Err(status) = result {
+                break status;
             }
-            Err(Status::aborted("the stream of assignments begins anew"))
+            // Either the store started over, or the node has opened another stream.
+            if self.router().is_open(node) {
+                break Status::aborted("the stream of assignments begins anew");
+            }
         };
-        let result: Result<(), Status> = tokio::select! {
-            result = work => result,
-            () = end.cancelled() => Err(stopped()),
-            () = tx.closed() => Ok(()),
-        };
-        self.router().close(node, &outbox);
-        if let Err(status) = result {
-            drop(tx.send(Err(status)).await);
+        drop(tx.send(Err(end)).await);
+    }
+
+    /// Sends everything, then what changes, until the outbox is replaced.
+    async fn send_all(
+        &self,
+        sender: &mut Sender,
+        all: Vec<Assigned>,
+        outbox: &Outbox,
+        tx: &Tx,
+    ) -> Result<(), Status> {
+        send(sender, Assignments { complete: true, changes: all }, tx).await?;
+        while let Some(changes) = outbox.take().await {
+            send(sender, Assignments { complete: false, changes }, tx).await?;
         }
+        Ok(())
     }
 }
 

@@ -10,18 +10,24 @@ use shoal_types::{Change, Node, NodeId, Object, View};
 use tokio::time::Instant;
 
 use super::Dispatcher;
-use super::sessions::GRACE;
 
 /// How long to sleep at most; sessions that begin meanwhile are seen then.
-const NAP: Duration = Duration::from_millis(500);
+const NAP: Duration = Duration::from_millis(250);
+/// A timer that comes this late is usual. One that comes later means that this process did not run: it was stopped, or
+/// the machine was.
+const USUAL: Duration = Duration::from_millis(200);
+/// A stall that the log is to tell of.
+const NOTABLE: Duration = Duration::from_secs(1);
 /// How long to wait after a write that failed.
 const RETRY: Duration = Duration::from_millis(500);
+/// Nodes in one write: their descriptions must fit into an entry of the log.
+const TOGETHER: usize = 128;
 
 impl Dispatcher {
     /// A heartbeat: when the next one is due.
     pub(super) fn beat(&self, node: NodeId, session_id: &str) -> Result<Duration, tonic::Status> {
         let period = self.draw_period();
-        self.sessions().get(node, session_id)?.deadline = Instant::now() + period * GRACE;
+        self.sessions().get(node, session_id)?.pulse.beat(Instant::now());
         Ok(period)
     }
 
@@ -30,60 +36,68 @@ impl Dispatcher {
         if let Err(reason) = self.forget_sessions().await {
             return reason;
         }
+        self.begun.send_replace(true);
         loop {
-            let next = self.sessions().next_deadline().unwrap_or_else(|| Instant::now() + NAP);
-            tokio::time::sleep_until(next.min(Instant::now() + NAP)).await;
-            let (silent, missing) = self.sessions().take_expired(Instant::now());
-            if silent.is_empty() && missing.is_empty() {
-                continue;
+            let rules = self.renew_rules();
+            let nap = Instant::now() + NAP;
+            let planned = self.sessions().next_deadline(&rules).map_or(nap, |next| next.clamp(Instant::now(), nap));
+            tokio::time::sleep_until(planned).await;
+            let now = Instant::now();
+            let stall = now.saturating_duration_since(planned);
+            if stall > USUAL {
+                if stall > NOTABLE {
+                    tracing::warn!(?stall, "this manager did not run; its nodes are waited for anew");
+                }
+                self.sessions().forgive(stall, now);
             }
-            tracing::warn!(?silent, ?missing, "nodes are not heard of any more");
-            while let Err(error) = self.mark_down(silent.clone(), missing.clone()).await {
-                tracing::warn!(%error, "cannot mark nodes as down");
-                tokio::time::sleep(RETRY).await;
-            }
+            let (silent, missing) = self.sessions().take_expired(&rules, now);
+            self.mark_down(silent, missing).await;
         }
     }
 
     /// A new leader has heard of nobody yet.
     async fn forget_sessions(&self) -> Result<(), String> {
-        let changed = self.raft.write(|tx: &mut Tx| {
-            let known: Vec<_> = tx.nodes().filter(|n| n.status.state != NodeState::Down).cloned().collect();
-            for node in &known {
-                let text = "Node moved to \"unknown\" state due to leadership change in cluster";
-                set_state(tx, node, NodeState::Unknown, text)?;
-            }
-            Ok::<_, Conflict>(known.iter().map(|n| n.id).collect::<Vec<_>>())
-        });
-        let nodes = changed.await.map_err(|e| e.to_string())?;
-        let deadline = Instant::now() + self.draw_period() * GRACE * 2;
-        let mut sessions = self.sessions();
-        for node in nodes {
-            if !sessions.has(node) {
-                sessions.expected.insert(node, deadline);
-            }
+        let known: Vec<_> = {
+            let view = self.raft.snapshot();
+            view.nodes().filter(|n| n.status.state != NodeState::Down).map(|n| n.id).collect()
+        };
+        let text = "Node moved to \"unknown\" state due to leadership change in cluster";
+        for nodes in known.chunks(TOGETHER) {
+            self.set_states(nodes.to_vec(), NodeState::Unknown, text).await.map_err(|e| e.to_string())?;
         }
+        let deadline = Instant::now() + self.rules().return_within();
+        self.sessions().expected.extend(known.into_iter().map(|node| (node, deadline)));
         Ok(())
     }
 
-    async fn mark_down(
+    /// Marks nodes down that were in session or expected to be, however often it takes.
+    async fn mark_down(&self, silent: Vec<NodeId>, missing: Vec<NodeId>) {
+        let texts = ["heartbeat failure", "heartbeat failure for node in \"unknown\" state"];
+        for (nodes, text) in [silent, missing].into_iter().zip(texts) {
+            if !nodes.is_empty() {
+                tracing::warn!(?nodes, "{text}");
+            }
+            for nodes in nodes.chunks(TOGETHER) {
+                // Who has come back in the meantime is not down.
+                let gone = || nodes.iter().copied().filter(|n| !self.sessions().has(*n)).collect();
+                while let Err(error) = self.set_states(gone(), NodeState::Down, text).await {
+                    tracing::warn!(%error, "cannot mark nodes as down");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn set_states(
         &self,
-        silent: Vec<NodeId>,
-        missing: Vec<NodeId>,
+        nodes: Vec<NodeId>,
+        state: NodeState,
+        text: &'static str,
     ) -> Result<(), shoal_raft::WriteError<Conflict>> {
-        // Who has come back in the meantime is not down.
-        let gone = |nodes: Vec<NodeId>| {
-            let sessions = self.sessions();
-            nodes.into_iter().filter(|n| !sessions.has(*n)).collect::<Vec<_>>()
-        };
-        let (silent, missing) = (gone(silent), gone(missing));
         let write = move |tx: &mut Tx| {
-            let texts = ["heartbeat failure", "heartbeat failure for node in \"unknown\" state"];
-            for (nodes, text) in [silent, missing].into_iter().zip(texts) {
-                for node in nodes {
-                    if let Some(node) = tx.node(node).cloned() {
-                        set_state(tx, &node, NodeState::Down, text)?;
-                    }
+            for node in nodes {
+                if let Some(node) = tx.node(node).cloned() {
+                    set_state(tx, &node, state, text)?;
                 }
             }
             Ok(())

@@ -5,6 +5,8 @@
 
 mod assignments;
 mod heartbeat;
+mod payloads;
+mod liveness;
 mod registration;
 mod reports;
 mod router;
@@ -16,16 +18,21 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use shoal_raft::{Raft, WriteError, WriteFailure};
+use rand::Rng;
+use shoal_raft::{Raft, Snapshot, WriteError, WriteFailure};
 use shoal_types::spec::ClusterSpec;
 use shoal_types::{NodeId, View};
 use shoal_wire::session::{Manager, Welcome};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use liveness::Rules;
 use router::Router;
 pub use service::DispatcherService;
 use sessions::Sessions;
+
+use crate::lead;
 
 /// The dispatcher of one term.
 #[derive(Debug)]
@@ -33,6 +40,9 @@ pub struct Dispatcher {
     raft: Raft,
     sessions: Mutex<Sessions>,
     router: Mutex<Router>,
+    rules: Mutex<Rules>,
+    /// Whether all nodes are marked as unknown, so that they may come.
+    begun: watch::Sender<bool>,
     /// Ends all streams.
     stop: CancellationToken,
 }
@@ -40,9 +50,15 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// Nobody is in session yet. Works once [`Self::run`] runs.
     pub fn new(raft: Raft) -> Self {
-        let router = Router::new(raft.snapshot());
-        let stop = CancellationToken::new();
-        Self { raft, sessions: Mutex::default(), router: Mutex::new(router), stop }
+        let view = raft.snapshot();
+        Self {
+            raft,
+            sessions: Mutex::default(),
+            rules: Mutex::new(rules(&view)),
+            router: Mutex::new(Router::new(view)),
+            begun: watch::channel(false).0,
+            stop: CancellationToken::new(),
+        }
     }
 
     /// Serves until one of its parts fails; gives the reason.
@@ -64,13 +80,21 @@ impl Dispatcher {
         self.router.lock().expect("nothing panics while it holds the router")
     }
 
-    /// A heartbeat period, drawn anew: that of the cluster, give or take half a second (a tenth where it is short).
+    /// How often this cluster's nodes are to be heard, and what their silence means. Of a moment ago: nodes are counted
+    /// now and then, not for every heartbeat.
+    fn rules(&self) -> Rules {
+        *self.rules.lock().expect("nothing panics while it is held")
+    }
+
+    fn renew_rules(&self) -> Rules {
+        let rules = rules(&self.router().view.clone());
+        *self.rules.lock().expect("nothing panics while it is held") = rules;
+        rules
+    }
+
+    /// A heartbeat period, give or take a tenth, so that nodes do not come in step.
     fn draw_period(&self) -> Duration {
-        let nanos = self.router().view.cluster().map_or(0, |c| c.spec.dispatcher.heartbeat_period);
-        let fallback = ClusterSpec::initial().dispatcher.heartbeat_period;
-        let period = u64::try_from(if nanos > 0 { nanos } else { fallback }).unwrap_or(1);
-        let jitter = (period / 10).min(500_000_000);
-        Duration::from_nanos(rand::random_range(period - jitter..=period + jitter))
+        self.rules().period.mul_f64(shoal_ambient::chance().random_range(0.9..=1.1))
     }
 
     fn welcome(&self, node: NodeId, session_id: &str, period: Duration) -> Option<Welcome> {
@@ -89,11 +113,18 @@ impl Dispatcher {
     }
 }
 
+fn rules(view: &Snapshot) -> Rules {
+    let nanos = view.cluster().map_or(0, |c| c.spec.dispatcher.heartbeat_period);
+    let fallback = ClusterSpec::initial().dispatcher.heartbeat_period;
+    let setting = Duration::from_nanos(u64::try_from(if nanos > 0 { nanos } else { fallback }).unwrap_or(1));
+    Rules::new(view.nodes().count(), setting)
+}
+
 /// What an agent is told of a write that did not happen.
-fn status(error: WriteError<Status>) -> Status {
+fn status(raft: &Raft, error: WriteError<Status>) -> Status {
     match error {
         WriteError::Refused(status) => status,
-        WriteError::Failed(WriteFailure::NotLeader) => stopped(),
+        WriteError::Failed(WriteFailure::NotLeader | WriteFailure::Unknown) => lead::elsewhere(raft),
         WriteError::Failed(failure @ WriteFailure::NoSpace(_)) => Status::resource_exhausted(failure.to_string()),
         WriteError::Failed(failure @ WriteFailure::TooLarge) => Status::out_of_range(failure.to_string()),
         WriteError::Failed(failure @ WriteFailure::Stopped(_)) => Status::unavailable(failure.to_string()),

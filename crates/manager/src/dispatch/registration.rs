@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::sessions::{GRACE, Session};
+use super::liveness::Pulse;
+use super::sessions::Session;
 use super::{Dispatcher, status, stopped};
 use crate::peer::Peer;
 
@@ -37,6 +38,9 @@ impl Dispatcher {
         hello: Hello,
     ) -> Result<Stream<proto::SessionMessage>, Status> {
         let node = peer.subject.node;
+        if self.begun.subscribe().wait_for(|begun| *begun).await.is_err() {
+            return Err(stopped());
+        }
         let known = self.sessions().get(node, &hello.session_id).is_ok();
         if !known {
             self.sessions().count_registration(node, Instant::now())?;
@@ -69,20 +73,20 @@ impl Dispatcher {
             }
             tx.change(Change::Put(Object::Node(Arc::new(node)))).map_err(|e| Status::internal(e.to_string()))
         };
-        self.raft.write(write).await.map_err(status)
+        self.raft.write(write).await.map_err(|e| status(&self.raft, e))
     }
 
     /// Goes on with the session `id` if it is still there, else begins a new one.
     fn begin_session(&self, node: NodeId, id: &str, period: std::time::Duration) -> Registered {
-        let deadline = Instant::now() + period * GRACE;
+        let now = Instant::now();
         let mut sessions = self.sessions();
         if let Ok(session) = sessions.get(node, id) {
-            session.deadline = deadline;
+            session.pulse.hear(now);
             return Registered { id: id.to_owned(), end: session.end.clone(), news: session.news.subscribe() };
         }
         let (end, (news, told)) = (self.stop.child_token(), watch::channel(()));
         let id = crate::ids::fresh();
-        sessions.begin(node, Session { id: id.clone(), deadline, end: end.clone(), news });
+        sessions.begin(node, Session { id: id.clone(), pulse: Pulse::new(now, period), end: end.clone(), news });
         Registered { id, end, news: told }
     }
 

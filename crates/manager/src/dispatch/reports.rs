@@ -2,7 +2,8 @@
 
 use shoal_raft::Tx;
 use shoal_types::object::TaskStatus;
-use shoal_types::{Change, NodeId, Task, TaskId, TaskPatch, Timestamp, View};
+use shoal_types::{Change, NodeId, Task, TaskId, TaskPatch, View};
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::{Dispatcher, status};
@@ -15,7 +16,7 @@ impl Dispatcher {
         session_id: &str,
         reports: Vec<(TaskId, TaskStatus)>,
     ) -> Result<(), Status> {
-        self.sessions().get(node, session_id)?;
+        self.sessions().get(node, session_id)?.pulse.hear(Instant::now());
         let write = move |tx: &mut Tx| {
             for (id, status) in reports {
                 let Some(task) = tx.task(id) else { continue };
@@ -28,7 +29,7 @@ impl Dispatcher {
             }
             Ok(())
         };
-        self.raft.write(write).await.map_err(status)
+        self.raft.write(write).await.map_err(|e| status(&self.raft, e))
     }
 }
 
@@ -38,6 +39,6 @@ fn observe(task: &Task, mut status: TaskStatus) -> Option<Change> {
     if status.state < task.status.state || status == task.status {
         return None;
     }
-    status.applied_at = Some(Timestamp::now());
+    status.applied_at = Some(shoal_ambient::now());
     Some(Change::Patch(TaskPatch { status: Some(status), ..TaskPatch::of(task.id) }))
 }

@@ -1,22 +1,31 @@
 //! From commits to the nodes that they concern: one reader of the store for all agents.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use shoal_raft::{Commit, Snapshot, Update};
 use shoal_types::change::Both;
 use shoal_types::spec::NodeRole;
 use shoal_types::{Event, Node, NodeId, Task, TaskId, TaskState, View};
+use shoal_wire::assignments::Assigned;
 use tokio::sync::Notify;
 
 use super::Dispatcher;
+use super::payloads::{PayloadId, Uses};
 
 /// Where changes of tasks wait for their node.
 #[derive(Debug)]
 pub struct Router {
     /// The state up to which changes are in the outboxes.
     pub view: Snapshot,
-    outboxes: HashMap<NodeId, Arc<Outbox>>,
+    places: BTreeMap<NodeId, Place>,
+}
+
+/// A node that listens.
+#[derive(Debug)]
+struct Place {
+    outbox: Arc<Outbox>,
+    uses: Uses,
 }
 
 /// What changed for one node since it was told. The latest change of a task replaces those before.
@@ -30,6 +39,8 @@ pub struct Outbox {
 struct Pending {
     /// Removed where there is no task.
     tasks: BTreeMap<TaskId, Option<Arc<Task>>>,
+    /// Each to be had or to be forgotten.
+    payloads: BTreeMap<PayloadId, Assigned>,
     /// Another stream of the same node, or the store started over: begin again.
     is_replaced: bool,
 }
@@ -37,23 +48,32 @@ struct Pending {
 impl Router {
     /// Nobody listens yet.
     pub fn new(view: Snapshot) -> Self {
-        Self { view, outboxes: HashMap::new() }
+        Self { view, places: BTreeMap::new() }
     }
 
     /// What `node` has now, and where what follows on that will wait. A former outbox of the node ends.
-    pub fn open(&mut self, node: NodeId) -> (Vec<Arc<Task>>, Arc<Outbox>) {
-        let outbox = Arc::new(Outbox::default());
-        if let Some(old) = self.outboxes.insert(node, outbox.clone()) {
-            old.replace();
+    pub fn open(&mut self, node: NodeId) -> (Vec<Assigned>, Arc<Outbox>) {
+        let (outbox, mut uses) = (Arc::new(Outbox::default()), Uses::default());
+        let tasks: Vec<_> = self.view.tasks_on(node).filter(|t| is_sent(t)).collect();
+        tasks.iter().for_each(|task| drop(uses.note(None, Some(task))));
+        let payloads = uses.all().filter_map(|id| id.update(&self.view));
+        let all = payloads.chain(tasks.iter().map(|t| Assigned::Task(Box::new(Task::clone(t))))).collect();
+        if let Some(old) = self.places.insert(node, Place { outbox: outbox.clone(), uses }) {
+            old.outbox.replace();
         }
-        (self.view.tasks_on(node).filter(|t| is_sent(t)).cloned().collect(), outbox)
+        (all, outbox)
     }
 
     /// Forgets `outbox`, if it is still the node's.
     pub fn close(&mut self, node: NodeId, outbox: &Arc<Outbox>) {
-        if self.outboxes.get(&node).is_some_and(|current| Arc::ptr_eq(current, outbox)) {
-            self.outboxes.remove(&node);
+        if self.places.get(&node).is_some_and(|current| Arc::ptr_eq(&current.outbox, outbox)) {
+            self.places.remove(&node);
         }
+    }
+
+    /// Whether a stream of the node is there.
+    pub fn is_open(&self, node: NodeId) -> bool {
+        self.places.contains_key(&node)
     }
 
     fn commit(&mut self, commit: &Commit) {
@@ -65,10 +85,17 @@ impl Router {
         }
     }
 
-    fn route_task(&self, task: &Both<Task>) {
+    fn route_task(&mut self, task: &Both<Task>) {
         let on = |task: &Option<Arc<Task>>| task.as_ref().filter(|t| is_sent(t)).and_then(|t| t.node_id);
         let (was, is) = (on(&task.before), on(&task.after));
-        let outbox = |node| self.outboxes.get(&node);
+        let (before, after) = (task.before.as_deref(), task.after.as_deref());
+        if was == is {
+            self.note_uses(is, before, after);
+        } else {
+            self.note_uses(was, before, None);
+            self.note_uses(is, None, after);
+        }
+        let outbox = |node| self.places.get(&node).map(|place| &place.outbox);
         if let Some(outbox) = was.filter(|_| was != is).and_then(outbox) {
             outbox.put(task.latest().id, None);
         }
@@ -79,23 +106,33 @@ impl Router {
         }
     }
 
+    fn note_uses(&mut self, node: Option<NodeId>, before: Option<&Task>, after: Option<&Task>) {
+        let Some(place) = node.and_then(|node| self.places.get_mut(&node)) else { return };
+        let turn = place.uses.note(before, after);
+        for id in turn.needed {
+            // one that is gone is not sent, and the task says so when it starts
+            id.update(&self.view).into_iter().for_each(|update| place.outbox.put_payload(id, update));
+        }
+        turn.released.into_iter().for_each(|id| place.outbox.put_payload(id, id.removal()));
+    }
+
     fn start_over(&mut self, view: Snapshot) {
         self.view = view;
-        self.outboxes.drain().for_each(|(_, outbox)| outbox.replace());
+        std::mem::take(&mut self.places).into_iter().for_each(|(_, place)| place.outbox.replace());
     }
 }
 
 impl Outbox {
     /// Waits for changes and takes them. `None`: begin again with a new outbox.
-    pub async fn take(&self) -> Option<BTreeMap<TaskId, Option<Arc<Task>>>> {
+    pub async fn take(&self) -> Option<Vec<Assigned>> {
         loop {
             {
                 let mut pending = self.pending.lock().expect("nothing panics while it holds the outbox");
                 if pending.is_replaced {
                     return None;
                 }
-                if !pending.tasks.is_empty() {
-                    return Some(std::mem::take(&mut pending.tasks));
+                if !pending.tasks.is_empty() || !pending.payloads.is_empty() {
+                    return Some(std::mem::take(&mut *pending).into_changes());
                 }
             }
             self.wake.notified().await;
@@ -107,9 +144,27 @@ impl Outbox {
         self.wake.notify_one();
     }
 
+    fn put_payload(&self, id: PayloadId, change: Assigned) {
+        self.pending.lock().expect("nothing panics while it holds the outbox").payloads.insert(id, change);
+        self.wake.notify_one();
+    }
+
     fn replace(&self) {
         self.pending.lock().expect("nothing panics while it holds the outbox").is_replaced = true;
         self.wake.notify_one();
+    }
+}
+
+impl Pending {
+    /// Contents come before the tasks that use them, and go after them.
+    fn into_changes(self) -> Vec<Assigned> {
+        let is_removal = |a: &Assigned| matches!(a, Assigned::RemoveSecret(_) | Assigned::RemoveConfig(_));
+        let (removals, updates): (Vec<_>, Vec<_>) = self.payloads.into_values().partition(is_removal);
+        let tasks = self.tasks.into_iter().map(|(id, task)| match task {
+            Some(task) => Assigned::Task(Box::new(Task::clone(&task))),
+            None => Assigned::RemoveTask(id),
+        });
+        updates.into_iter().chain(tasks).chain(removals).collect()
     }
 }
 
@@ -137,8 +192,11 @@ impl Dispatcher {
             Event::Node(node) if node.after.is_none() => self.sessions().end(node.latest().id),
             Event::Node(node) if concerns_all(node) => self.sessions().announce(None),
             Event::Node(node) => self.sessions().announce(Some(node.latest().id)),
-            Event::Cluster(_) => self.sessions().announce(None),
-            Event::Service(_) | Event::Task(_) => {}
+            Event::Cluster(_) => {
+                self.renew_rules();
+                self.sessions().announce(None);
+            }
+            Event::Service(_) | Event::Task(_) | Event::Secret(_) | Event::Config(_) => {}
         }
     }
 }

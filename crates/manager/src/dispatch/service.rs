@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shoal_raft::Raft;
 use shoal_types::ClusterId;
 use shoal_wire::proto::dispatcher_server::Dispatcher as Calls;
 use shoal_wire::proto::{
@@ -12,13 +13,16 @@ use shoal_wire::session::{Hello, to_nanos};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Dispatcher, stopped};
+use super::Dispatcher;
+use crate::lead;
 use crate::leader::Active;
 use crate::peer::Peer;
 
 /// The dispatcher's calls.
 #[derive(Debug, Clone)]
 pub struct DispatcherService {
+    /// To say who leads, if it is not us.
+    pub raft: Raft,
     /// Who leads, if it is us.
     pub active: Active,
     /// Whose certificates are good.
@@ -28,7 +32,7 @@ pub struct DispatcherService {
 impl DispatcherService {
     fn enter<T>(&self, request: &Request<T>) -> Result<(Peer, Arc<Dispatcher>), Status> {
         let peer = Peer::of(request, self.cluster)?;
-        let term = self.active.now().ok_or_else(stopped)?;
+        let term = self.active.now().ok_or_else(|| lead::elsewhere(&self.raft))?;
         Ok((peer, term.dispatcher.clone()))
     }
 }

@@ -1,6 +1,6 @@
-//! Who is in session, and until when.
+//! Who is in session, and who is expected to be.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use shoal_types::NodeId;
@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-/// Periods without a heartbeat until a node is down.
-pub const GRACE: u32 = 3;
+use super::liveness::{Pulse, Rules};
+
 /// Registrations of one node in [`WINDOW`] that are accepted.
 const REGISTRATIONS: usize = 3;
 const WINDOW: Duration = Duration::from_secs(8);
@@ -18,10 +18,10 @@ const WINDOW: Duration = Duration::from_secs(8);
 /// All sessions of a term.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    by_node: HashMap<NodeId, Session>,
-    registrations: HashMap<NodeId, VecDeque<Instant>>,
+    by_node: BTreeMap<NodeId, Session>,
+    registrations: BTreeMap<NodeId, VecDeque<Instant>>,
     /// Nodes that were there under the leader before, and until when they may come back.
-    pub expected: HashMap<NodeId, Instant>,
+    pub expected: BTreeMap<NodeId, Instant>,
 }
 
 /// One node's session.
@@ -29,8 +29,8 @@ pub struct Sessions {
 pub struct Session {
     /// Names it.
     pub id: String,
-    /// When the node is down.
-    pub deadline: Instant,
+    /// When it was heard of.
+    pub pulse: Pulse,
     /// Ends its streams.
     pub end: CancellationToken,
     /// Marked when what the node must know may have changed.
@@ -81,17 +81,23 @@ impl Sessions {
         self.expected.remove(&node);
     }
 
+    /// The one who listens did not run for `span` before `now`: nobody could be heard.
+    pub fn forgive(&mut self, span: Duration, now: Instant) {
+        self.by_node.values_mut().for_each(|s| s.pulse.forgive(span, now));
+        self.expected.values_mut().for_each(|deadline| *deadline += span);
+    }
+
     /// Takes out the nodes that should have been heard of by `now`: in session, and only expected.
-    pub fn take_expired(&mut self, now: Instant) -> (Vec<NodeId>, Vec<NodeId>) {
-        let silent: Vec<_> = self.by_node.extract_if(|_, s| s.deadline <= now).collect();
+    pub fn take_expired(&mut self, rules: &Rules, now: Instant) -> (Vec<NodeId>, Vec<NodeId>) {
+        let silent: Vec<_> = self.by_node.extract_if(.., |_, s| s.pulse.deadline(rules) <= now).collect();
         silent.iter().for_each(|(_, session)| session.end.cancel());
-        let missing = self.expected.extract_if(|_, deadline| *deadline <= now).map(|(node, _)| node).collect();
+        let missing = self.expected.extract_if(.., |_, deadline| *deadline <= now).map(|(node, _)| node).collect();
         (silent.into_iter().map(|(node, _)| node).collect(), missing)
     }
 
     /// When the next node will be missing.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.by_node.values().map(|s| s.deadline).chain(self.expected.values().copied()).min()
+    pub fn next_deadline(&self, rules: &Rules) -> Option<Instant> {
+        self.by_node.values().map(|s| s.pulse.deadline(rules)).chain(self.expected.values().copied()).min()
     }
 
     /// Whether `node` is in session.

@@ -15,7 +15,7 @@ use crate::ids::RandomIds;
 use crate::peer::Peer;
 use crate::testing::{Fixture, service};
 
-struct Agent {
+pub(super) struct Agent {
     dispatcher: Arc<Dispatcher>,
     node: NodeId,
     session: Stream<proto::SessionMessage>,
@@ -45,7 +45,7 @@ async fn dispatcher(f: &Fixture) -> Arc<Dispatcher> {
 }
 
 impl Agent {
-    async fn new(f: &Fixture) -> Self {
+    pub(super) async fn new(f: &Fixture) -> Self {
         let dispatcher = dispatcher(f).await;
         let mut session = dispatcher.register(peer(f.node), hello()).await.unwrap();
         let session_id = session.recv().await.unwrap().unwrap().session_id;
@@ -53,7 +53,7 @@ impl Agent {
         Self { dispatcher, node: f.node, session, session_id, assignments, receiver: Receiver::default() }
     }
 
-    async fn told(&mut self) -> Vec<Assigned> {
+    pub(super) async fn told(&mut self) -> Vec<Assigned> {
         loop {
             let message = self.assignments.recv().await.unwrap().unwrap();
             if let Some(step) = self.receiver.take(message).unwrap() {
@@ -62,7 +62,7 @@ impl Agent {
         }
     }
 
-    async fn report(&self, task: TaskId, state: TaskState) -> Result<(), Status> {
+    pub(super) async fn report(&self, task: TaskId, state: TaskState) -> Result<(), Status> {
         let status = TaskStatus { state, message: state.to_string(), ..TaskStatus::default() };
         self.dispatcher.report(self.node, &self.session_id, vec![(task, status)]).await
     }
@@ -160,7 +160,8 @@ async fn heartbeats_keep_a_node_and_their_period_is_drawn_anew() {
 async fn a_node_that_a_new_leader_does_not_hear_of_is_unknown_then_down() {
     let mut f = Fixture::new(quick()).await;
     // The node is there already when this leader begins.
-    f.manager = crate::Manager::start(f.raft.clone(), f.control.get_cluster().unwrap().id);
+    let cluster = f.control.get_cluster().unwrap().id;
+    f.manager = crate::Manager::start(f.raft.clone(), cluster, Arc::new(crate::testing::NoWay));
     let texts = |s: &shoal_raft::Snapshot| s.node(f.node).map(|n| n.status.message.clone());
     f.until(|s| texts(s).as_deref() == Some("heartbeat failure for node in \"unknown\" state")).await;
     assert_eq!(f.control.get_node(f.node.as_str()).unwrap().status.state, NodeState::Down);

@@ -43,7 +43,7 @@ pub async fn run<C: Core>(raft: Raft) -> String {
     let (mut view, mut feed) = raft.subscribe();
     let mut core = C::default();
     loop {
-        let step = core.step(&view, Timestamp::now());
+        let step = core.step(&view, shoal_ambient::now());
         let is_idle = step.changes.is_empty();
         if let Err(failure) = steps::apply(&raft, &view, step.changes).await {
             return format!("{} ended: {failure}", C::NAME);

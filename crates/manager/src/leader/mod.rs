@@ -2,6 +2,7 @@
 //! with it. If one part ends or panics, all end and a new set starts from the store: nothing is half-dead.
 
 mod core;
+mod roles;
 mod steps;
 
 use std::sync::Arc;
@@ -106,8 +107,11 @@ async fn lead(
     let mut parts = JoinSet::new();
     parts.spawn(core::run::<Planner>(raft.clone()));
     parts.spawn(core::run::<Scheduler>(raft.clone()));
+    parts.spawn(roles::run(raft.clone()));
     parts.spawn(dispatcher.clone().run());
-    active.send_replace(Some(Arc::new(Term { dispatcher, broker: Arc::default() })));
+    let broker = Arc::<Broker>::default();
+    parts.spawn(broker.clone().run(raft.clone()));
+    active.send_replace(Some(Arc::new(Term { dispatcher, broker })));
     last(parts, leads, term).await
 }
 

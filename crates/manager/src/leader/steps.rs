@@ -52,7 +52,7 @@ fn settle(tx: &mut Tx, seen: &Snapshot, change: Change) -> Result<(), Conflict> 
 
 /// When `at` is, for the timer. Times that have passed are now.
 pub fn instant(at: Timestamp) -> Instant {
-    let span = at.duration_since(Timestamp::now());
+    let span = at.duration_since(shoal_ambient::now());
     Instant::now() + Duration::try_from(span).unwrap_or_default()
 }
 

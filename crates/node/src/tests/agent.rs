@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use shoal_types::object::{NodeDescription, Platform, TaskStatus};
+use shoal_types::object::{NodeDescription, Platform, TaskStatus, TlsInfo};
 use shoal_types::{Task, TaskId, TaskState, Timestamp};
 use shoal_wire::assignments::{Assigned, Receiver};
+use shoal_wire::dial::leader_in;
 use shoal_wire::logs::{LogLine, Subscription};
 use shoal_wire::proto;
 use shoal_wire::proto::dispatcher_client::DispatcherClient;
@@ -54,11 +55,13 @@ impl Launcher for FakeLauncher {
             return Err("no agent today".into());
         }
         std::fs::create_dir_all(launch.state_dir).unwrap();
-        let uplink = launch.uplink.clone();
+        let (uplink, tls) = (launch.uplink.clone(), launch.tls.clone());
         let work = tokio::spawn(async move {
+            let mut leader = None;
             loop {
-                let Err(end) = converse(&*uplink).await;
+                let Err(end) = converse(&*uplink, leader.take(), tls.clone()).await;
                 tracing::debug!("the session ended: {end}");
+                leader = end.downcast_ref::<tonic::Status>().and_then(leader_in).map(str::to_owned);
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
@@ -79,21 +82,43 @@ impl LocalAgent for FakeAgent {
     }
 }
 
-async fn converse(uplink: &dyn Uplink) -> Result<std::convert::Infallible, Failure> {
-    let remote = uplink.connect().await?;
+async fn converse(
+    uplink: &dyn Uplink,
+    leader: Option<String>,
+    mut tls: watch::Receiver<TlsInfo>,
+) -> Result<std::convert::Infallible, Failure> {
+    let remote = match leader {
+        Some(addr) => uplink.connect_to(&addr).await?,
+        None => uplink.connect().await?,
+    };
     let mut client = DispatcherClient::new(remote.channel.clone());
     let platform = Platform { architecture: "x86_64".into(), os: "linux".into() };
-    let description = NodeDescription { hostname: "fake".into(), platform, ..NodeDescription::default() };
+    let tls_info = tls.borrow_and_update().clone();
+    let description = NodeDescription { hostname: "fake".into(), platform, tls_info, ..NodeDescription::default() };
     let hello = Hello { description, session_id: String::new() };
     let mut session = client.session(proto::SessionRequest::try_from(hello)?).await?.into_inner();
     let welcome = Welcome::try_from(session.message().await?.ok_or("no welcome")?)?;
+    uplink.observe(&remote, true);
+    heed(uplink, &welcome);
     let tasks = watch::channel(BTreeMap::new()).0;
     tokio::select! {
-        end = async { while session.message().await?.is_some() {} Err("the session was closed".into()) } => end,
+        end = async {
+            while let Some(message) = session.message().await? {
+                heed(uplink, &Welcome::try_from(message)?);
+            }
+            Err("the session was closed".into())
+        } => end,
+        changed = tls.changed() => Err(changed.map_or_else(|e| e.to_string(), |()| "this node has changed".into()).into()),
         end = beat(client.clone(), &welcome) => end,
         end = work(client, &welcome, &tasks) => end,
         end = logs(remote.channel, &tasks) => end,
     }
+}
+
+fn heed(uplink: &dyn Uplink, welcome: &Welcome) {
+    uplink.learn(&welcome.managers);
+    uplink.trust(&welcome.root_ca);
+    uplink.told(&welcome.node);
 }
 
 async fn beat(mut client: DispatcherClient<Channel>, welcome: &Welcome) -> Result<std::convert::Infallible, Failure> {
@@ -125,6 +150,7 @@ async fn work(
                     tasks.send_modify(|t| drop(t.insert(task.id, *task)));
                 }
                 Assigned::RemoveTask(id) => tasks.send_modify(|t| drop(t.remove(&id))),
+                _ => {}
             }
         }
         client.update_task_status(status::request(&session_id, &reports)?).await?;

@@ -1,6 +1,7 @@
 //! The life of a one-node swarm, with a real log, real TLS on a loopback port, and an agent that speaks the wire.
 
 mod agent;
+mod cluster;
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -16,9 +17,11 @@ use shoal_wire::session::Hello;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
+use crate::dialer::Dialer;
 use crate::identity::{Identity, Issued};
 use crate::supervise::Status;
-use crate::{InitRequest, LocalState, Node};
+use crate::vault::{Found, Vault};
+use crate::{InitRequest, JoinRequest, LocalState, Node};
 use agent::FakeLauncher;
 
 fn free_port() -> u16 {
@@ -49,6 +52,14 @@ fn text<T>(result: Result<T, Refusal>, status: u16) -> String {
     let refusal = result.err().expect("it is refused");
     assert_eq!(refusal.kind.http_status(), status, "{refusal}");
     refusal.to_string()
+}
+
+/// What a node has on disk.
+fn kept(dir: &Path) -> (Identity, Vault) {
+    match Vault::find(&dir.join("certificates")).unwrap() {
+        Found::Node(identity, vault) => (identity, vault),
+        _ => panic!("there is a node"),
+    }
 }
 
 /// Waits until `service` has `count` running tasks.
@@ -116,12 +127,12 @@ async fn a_swarm_begins_runs_a_service_survives_a_restart_and_ends() {
 async fn a_second_init_and_a_join_are_refused() {
     let dir = TempDir::new().unwrap();
     let (node, _) = node(dir.path()).await;
-    assert_eq!(node.join().to_string(), "joining a swarm of other nodes is not supported by Shoal yet");
+    assert_eq!(text(node.join(JoinRequest::default()).await, 400), "at least 1 RemoteAddr is required to join");
     node.init(request(free_port())).await.unwrap();
     let wanted =
         "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.";
     assert_eq!(text(node.init(request(free_port())).await, 503), wanted);
-    assert_eq!(text(Err::<(), _>(node.join()), 503), wanted);
+    assert_eq!(text(node.join(JoinRequest::default()).await, 503), wanted);
     node.stop().await;
 }
 
@@ -153,8 +164,6 @@ async fn requests_that_cannot_be_meant_are_refused_and_nothing_begins() {
         request
     };
     for (request, status, wanted) in [
-        (with(|r| r.force_new_cluster = true), 501, "forcing a new cluster from an old one's state (ForceNewCluster)"),
-        (with(|r| r.auto_lock_managers = true), 501, "locking managers (autolock)"),
         (with(|r| r.listen_addr = "nowhere".into()), 400, "listen address must be an IP address or network interface"),
         (with(|r| r.advertise_addr = "0.0.0.0".into()), 400, "advertise address must be a non-zero IP address"),
         (with(|r| r.data_path_addr = "x:1".into()), 400, "data path address must be a non-zero IP address"),
@@ -171,7 +180,7 @@ async fn what_a_crash_left_of_an_init_is_cleared_away() {
     let dir = TempDir::new().unwrap();
     std::fs::create_dir_all(dir.path().join("raft/log")).unwrap();
     std::fs::create_dir_all(dir.path().join("certificates")).unwrap();
-    std::fs::write(dir.path().join("certificates/raft.key"), "half").unwrap();
+    std::fs::write(dir.path().join("certificates/swarm-node.key"), "half").unwrap();
     let (node, _) = node(dir.path()).await;
     assert_eq!(node.ping(), "inactive");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -185,12 +194,12 @@ async fn a_lost_key_is_an_error_that_is_shown_and_leaving_by_force_is_the_way_ou
     let (first, _) = node(dir.path()).await;
     first.init(request(free_port())).await.unwrap();
     first.stop().await;
-    std::fs::remove_file(dir.path().join("certificates/raft.key")).unwrap();
+    std::fs::remove_file(dir.path().join("certificates/swarm-node.key")).unwrap();
 
     let (second, _) = node(dir.path()).await;
     let info = second.info().await;
     assert_eq!((second.ping(), info.state), ("error", LocalState::Error));
-    assert!(info.error.contains("raft.key"), "{}", info.error);
+    assert!(info.error.contains("swarm-node.key"), "{}", info.error);
     let wanted =
         "This node is not a swarm manager. Manager is being prepared or has trouble connecting to the cluster.";
     assert_eq!(text(second.control().map(drop), 503), wanted);
@@ -234,18 +243,18 @@ async fn a_certificate_that_ended_while_the_machine_was_off_is_renewed() {
     let cluster = first.control().unwrap().get_cluster().unwrap();
     first.stop().await;
 
-    let certificates = dir.path().join("certificates");
     let subject =
         shoal_manager::ca::Subject { node: id, role: shoal_types::spec::NodeRole::Manager, cluster: cluster.id };
     let key = rcgen::KeyPair::generate().unwrap();
     let long_ago: Timestamp = "2020-01-01T00:00:00Z".parse().unwrap();
     let cert_pem = shoal_manager::ca::issue(&cluster.root_ca, &subject, &key, 0, long_ago).unwrap();
     let ended = Issued { cert_pem, key_pem: key.serialize_pem() };
-    Identity::new(ended, cluster.root_ca.cert_pem.clone()).unwrap().save(&certificates).unwrap();
+    let (_, vault) = kept(dir.path());
+    vault.keep(&Identity::new(ended, cluster.root_ca.cert_pem.clone()).unwrap()).unwrap();
 
     let (second, _) = node(dir.path()).await;
     running_nodes(&second).await;
-    let renewed = Identity::load(&certificates).unwrap().unwrap();
+    let renewed = kept(dir.path()).0;
     assert!(renewed.not_after > Timestamp::now());
     assert_eq!(renewed.node, id);
     second.stop().await;
@@ -257,13 +266,12 @@ async fn strangers_are_turned_away_at_the_door() {
     let (node, _) = node(dir.path()).await;
     let port = free_port();
     let id = node.init(request(port)).await.unwrap();
-    let own = Identity::load(&dir.path().join("certificates")).unwrap().unwrap();
-    let listen = format!("127.0.0.1:{port}").parse().unwrap();
+    let own = kept(dir.path()).0;
+    let listen = format!("127.0.0.1:{port}");
 
     let call = async |identity: Identity| {
-        let uplink = crate::uplink::LocalManager::new(listen, watch::channel(identity).1);
-        let remote = shoal_wire::Uplink::connect(&uplink).await.map_err(|e| e.to_string())?;
-        let mut client = shoal_wire::proto::dispatcher_client::DispatcherClient::new(remote.channel);
+        let channel = Dialer::new(watch::channel(identity).1).channel(&listen).unwrap();
+        let mut client = shoal_wire::proto::dispatcher_client::DispatcherClient::new(channel);
         let hello = Hello { description: Default::default(), session_id: String::new() };
         let session = client.session(shoal_wire::proto::SessionRequest::try_from(hello).unwrap()).await;
         session.map(drop).map_err(|status| status.to_string())

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use shoal_plan::Planner;
 use shoal_types::view::List;
 use shoal_types::{Change, object::TaskStatus};
-use shoal_types::{Cluster, Node, NodeId, Service, ServiceId, Task, TaskId, TaskPatch, TaskState, View};
+use shoal_types::{Cluster, Config, ConfigId, Node, NodeId, Secret, SecretId, Service, ServiceId};
+use shoal_types::{Task, TaskId, TaskPatch, TaskState, View};
 
 use crate::support::*;
 
@@ -57,6 +58,24 @@ impl View for Counted<'_> {
     }
     fn tasks_on(&self, node: NodeId) -> List<'_, Task> {
         self.count(self.store.tasks_on(node))
+    }
+    fn secret(&self, id: SecretId) -> Option<&Arc<Secret>> {
+        self.store.secret(id)
+    }
+    fn secret_named(&self, name: &str) -> Option<&Arc<Secret>> {
+        self.store.secret_named(name)
+    }
+    fn secrets(&self) -> List<'_, Secret> {
+        self.store.secrets()
+    }
+    fn config(&self, id: ConfigId) -> Option<&Arc<Config>> {
+        self.store.config(id)
+    }
+    fn config_named(&self, name: &str) -> Option<&Arc<Config>> {
+        self.store.config_named(name)
+    }
+    fn configs(&self) -> List<'_, Config> {
+        self.store.configs()
     }
 }
 

@@ -6,6 +6,7 @@
 mod convergence;
 mod cost;
 mod globals;
+mod jobs;
 mod leaders;
 mod nodes;
 mod restarts;

@@ -1,8 +1,10 @@
 //! Nodes that go down, are drained, paused, removed, or stop fitting.
 
+use std::sync::Arc;
+
 use shoal_types::object::NodeState;
 use shoal_types::spec::{Availability, ResourceRequirements, Resources};
-use shoal_types::{NodeId, ServiceId, TaskState, after};
+use shoal_types::{Change, GenericResource, NodeId, ServiceId, TaskPatch, TaskState, View, after, generic};
 
 use crate::support::*;
 
@@ -21,15 +23,11 @@ fn on(world: &World, web: ServiceId, node: NodeId) -> usize {
 }
 
 #[test]
-fn tasks_of_a_node_that_is_down_run_elsewhere_after_the_delay() {
+fn tasks_of_a_node_that_is_down_run_elsewhere_without_the_delay() {
     let (mut world, web, node) = spread("v1");
     world.set_state(node, NodeState::Down);
-    let down = world.now;
     let lost = world.tasks(web).into_iter().filter(|t| t.node_id == Some(node));
     assert!(lost.into_iter().all(|t| t.desired_state == TaskState::Shutdown));
-    assert_eq!(world.tasks(web).iter().filter(|t| t.desired_state == TaskState::Ready).count(), 2);
-    world.run_until(after(down, 5 * SECOND - 1));
-    assert_eq!(world.running(web).len(), 2);
     world.run(1);
     assert_eq!((world.running(web).len(), on(&world, web, node)), (4, 0), "nobody waits for a node that is down");
     world.set_state(node, NodeState::Ready);
@@ -189,4 +187,37 @@ fn a_node_that_shrank_rejects_its_latest_tasks_until_the_rest_fits() {
     });
     assert_eq!(world.slot(web, 1)[0].status.state, TaskState::Running);
     assert_eq!(world.slot(web, 2)[0].status.state, TaskState::Rejected);
+}
+
+#[test]
+fn a_task_whose_generic_resource_is_no_more_is_rejected() {
+    let mut world = World::new(1);
+    let node = world.store.nodes().next().unwrap().id;
+    let offer = |world: &mut World, has: &[&str]| {
+        let has = generic::parse(&has.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>()).unwrap();
+        world.change_node(node, |n| {
+            let mut description = (**n.description.as_ref().unwrap()).clone();
+            description.resources.generic_resources = has;
+            n.description = Some(Arc::new(description));
+        });
+    };
+    offer(&mut world, &["gpu=a", "gpu=b", "ssd=3"]);
+    let web = world.create(replicated("v1", 2));
+    world.run(2);
+    let tasks = world.running(web);
+    let given = [vec![named("gpu", "b")], vec![GenericResource::Discrete { kind: "ssd".into(), value: 2 }]];
+    for (task, assigned_generic) in tasks.iter().zip(given) {
+        world.commit(vec![Change::Patch(TaskPatch { assigned_generic, ..TaskPatch::of(task.id) })]);
+    }
+    let states = |world: &World| tasks.iter().map(|t| world.store.task(t.id).unwrap().status.state).collect::<Vec<_>>();
+    offer(&mut world, &["gpu=b", "ssd=2"]);
+    assert_eq!(states(&world), [TaskState::Running, TaskState::Running]);
+    offer(&mut world, &["gpu=b", "ssd=1"]);
+    assert_eq!(states(&world), [TaskState::Running, TaskState::Rejected]);
+    offer(&mut world, &["gpu=c"]);
+    assert_eq!(states(&world), [TaskState::Rejected, TaskState::Rejected]);
+}
+
+fn named(kind: &str, value: &str) -> GenericResource {
+    GenericResource::Named { kind: kind.into(), value: value.into() }
 }

@@ -4,15 +4,17 @@
 //! soon as all their entries are purged.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ballot::Ballot;
 use super::segment::{self, Segment, SegmentError};
 use crate::frame::{DataKey, OVERHEAD};
+use crate::media::{Media, MediaFile};
 use crate::types::{Entry, LogId, Vote};
 
 /// Bytes set aside for a new segment.
@@ -30,6 +32,8 @@ pub enum Record {
     Entry(Entry),
     /// All entries from this index on are void.
     Truncate(u64),
+    /// Up to here entries are agreed on. Not made safe by itself: it only spares a member that starts the wait for others.
+    Committed(LogId),
 }
 
 /// What the log is besides its entries.
@@ -45,7 +49,7 @@ pub struct State {
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The file.
-    pub file: Arc<File>,
+    pub file: Arc<dyn MediaFile>,
     /// Where its record begins.
     pub offset: u64,
     /// The length of the record.
@@ -55,11 +59,15 @@ pub struct Place {
 /// The log on disk.
 #[derive(Debug)]
 pub struct Disk {
+    media: Arc<dyn Media>,
     dir: PathBuf,
     key: DataKey,
     state: State,
     old: VecDeque<Segment>,
     current: Segment,
+    ballot: Ballot,
+    /// Whether all that was written is safe.
+    is_safe: bool,
 }
 
 /// What a log on disk holds when it is opened: its entries without gap, and where each one is.
@@ -69,6 +77,8 @@ pub struct Contents {
     pub state: State,
     /// Entries after the purge mark, each following the one before.
     pub entries: Vec<(Entry, Place)>,
+    /// Up to here entries are known to be agreed on.
+    pub committed: Option<LogId>,
 }
 
 /// Why a log cannot be opened.
@@ -114,27 +124,49 @@ pub enum OpenError {
 }
 
 impl Disk {
-    /// Opens the log in `dir`, which must exist, or begins one there.
-    pub fn open(dir: &Path, key: DataKey) -> Result<(Self, Contents), OpenError> {
+    /// Opens the log in `dir`, which must exist, or begins one there. Where its end was safe and is damaged, `lost` is
+    /// called before it is cut off.
+    pub fn open(
+        media: Arc<dyn Media>,
+        dir: &Path,
+        key: DataKey,
+        lost: &mut dyn FnMut() -> io::Result<()>,
+    ) -> Result<(Self, Contents), OpenError> {
         let io = |source| OpenError::Io { dir: dir.to_owned(), source };
-        let numbers = list(dir).map_err(io)?;
+        let numbers = list(&*media, dir).map_err(io)?;
         let Some((&newest, _)) = numbers.split_last() else {
-            let current = Segment::create(dir, 1, SEGMENT).map_err(io)?;
-            let disk = Self { dir: dir.to_owned(), key, state: State::default(), old: VecDeque::new(), current };
+            let current = Segment::create(&*media, dir, 1, SEGMENT).map_err(io)?;
+            let (state, old) = (State::default(), VecDeque::new());
+            let (ballot, _) = Ballot::open(&*media, dir, key.clone()).map_err(io)?;
+            let disk = Self { media, dir: dir.to_owned(), key, state, old, current, ballot, is_safe: true };
             return Ok((disk, Contents::default()));
         };
         let mut contents = Contents::default();
         let mut segments = VecDeque::new();
+        let mut is_cut = false;
+        let mut lost = || {
+            is_cut = true;
+            lost()
+        };
         for (number, wanted) in numbers.iter().copied().zip(numbers[0]..) {
             if number != wanted {
                 return Err(OpenError::Missing { dir: dir.to_owned(), number: wanted });
             }
-            segments.push_back(replay(dir, number, number == newest, &key, &mut contents)?);
+            segments.push_back(replay(&*media, dir, number, number == newest, &key, &mut lost, &mut contents)?);
         }
-        contents.check_first(dir)?;
+        let (ballot, vote) = Ballot::open(&*media, dir, key.clone()).map_err(io)?;
+        if vote > contents.state.vote {
+            contents.state.vote = vote;
+        }
+        match contents.check_first(dir) {
+            // A mark that said so is lost; the snapshot has what these follow on.
+            Err(_) if is_cut => contents.entries.clear(),
+            other => other?,
+        }
         let current = segments.pop_back().expect("there is a newest one");
         let state = contents.state.clone();
-        Ok((Self { dir: dir.to_owned(), key, state, old: segments, current }, contents))
+        let disk = Self { media, dir: dir.to_owned(), key, state, old: segments, current, ballot, is_safe: true };
+        Ok((disk, contents))
     }
 
     /// Makes sure that records of `bytes` in all can be written. Nothing changes where there is no space.
@@ -155,11 +187,11 @@ impl Disk {
     }
 
     fn next_segment(&self, size: u64) -> io::Result<Segment> {
-        let mut next = Segment::create(&self.dir, self.current.number + 1, size)?;
+        let mut next = Segment::create(&*self.media, &self.dir, self.current.number + 1, size)?;
         let mut head = Vec::new();
         self.key.seal(&encode(&Record::State(self.state.clone()))?, &mut head);
         if let Err(error) = next.append(&head).and_then(|_| next.sync()) {
-            next.remove()?;
+            next.remove(&*self.media)?;
             return Err(error);
         }
         Ok(next)
@@ -186,8 +218,18 @@ impl Disk {
         self.write(&encode(&Record::Truncate(since))?).map(drop)
     }
 
+    /// Notes that entries are agreed on up to `id`, where that needs no space to be set aside.
+    pub fn note_committed(&mut self, id: LogId) -> io::Result<()> {
+        let record = encode(&Record::Committed(id))?;
+        if self.current.end + (record.len() + OVERHEAD) as u64 > self.current.reserved {
+            return Ok(());
+        }
+        self.write(&record).map(drop)
+    }
+
     /// Sets the vote; safe after [`Self::sync`].
     pub fn save_vote(&mut self, vote: Vote) -> io::Result<()> {
+        self.ballot.save(vote)?;
         self.state.vote = Some(vote);
         self.save_state()
     }
@@ -199,15 +241,22 @@ impl Disk {
         self.sync()?;
         while self.old.front().is_some_and(|oldest| oldest.last_entry.is_none_or(|last| last <= mark.index)) {
             if let Some(oldest) = self.old.pop_front() {
-                oldest.remove()?;
+                oldest.remove(&*self.media)?;
             }
         }
-        segment::sync_dir(&self.dir)
+        self.media.sync_dir(&self.dir)
+    }
+
+    /// How long to wait between writing and [`Self::sync`], if not in it.
+    pub fn lag(&self) -> Option<Duration> {
+        self.media.lag()
     }
 
     /// Makes safe all that was written.
-    pub fn sync(&self) -> io::Result<()> {
-        self.current.sync()
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.current.sync()?;
+        self.is_safe = true;
+        Ok(())
     }
 
     /// Bytes that the segments hold.
@@ -225,7 +274,11 @@ impl Disk {
             self.reserve(len as u64)?;
         }
         let mut record = Vec::with_capacity(len);
-        self.key.seal(content, &mut record);
+        if std::mem::take(&mut self.is_safe) {
+            self.key.seal_after_sync(content, &mut record);
+        } else {
+            self.key.seal(content, &mut record);
+        }
         let offset = self.current.append(&record)?;
         Ok(Place { file: self.current.file.clone(), offset, len })
     }
@@ -239,6 +292,10 @@ impl Contents {
                 if let Some(mark) = self.state.purged {
                     self.entries.retain(|(entry, _)| entry.log_id.index > mark.index);
                 }
+                Ok(None)
+            }
+            Record::Committed(id) => {
+                self.committed = Some(id);
                 Ok(None)
             }
             Record::Truncate(since) => {
@@ -261,6 +318,12 @@ impl Contents {
         }
     }
 
+    /// What is known to be agreed on, as far as it is here.
+    pub fn known_committed(&self) -> Option<LogId> {
+        let is_here = |id: &LogId| self.entries.iter().any(|(entry, _)| entry.log_id == *id);
+        self.committed.filter(is_here)
+    }
+
     /// The purge mark grows while older segments are read, so the first entry can be checked only at the end.
     fn check_first(&self, dir: &Path) -> Result<(), OpenError> {
         let wanted = self.state.purged.map_or(0, |mark| mark.index + 1);
@@ -271,9 +334,17 @@ impl Contents {
     }
 }
 
-fn replay(dir: &Path, number: u64, newest: bool, key: &DataKey, contents: &mut Contents) -> Result<Segment, OpenError> {
+fn replay(
+    media: &dyn Media,
+    dir: &Path,
+    number: u64,
+    newest: bool,
+    key: &DataKey,
+    lost: &mut dyn FnMut() -> io::Result<()>,
+    contents: &mut Contents,
+) -> Result<Segment, OpenError> {
     let (mut records, mut last_entry) = (Vec::new(), None);
-    let mut segment = Segment::open(dir, number, newest, key, |offset, len, content| {
+    let mut segment = Segment::open(media, dir, number, newest, key, lost, |offset, len, content| {
         records.push((offset, len, content));
         Ok(())
     })?;
@@ -288,16 +359,13 @@ fn replay(dir: &Path, number: u64, newest: bool, key: &DataKey, contents: &mut C
 }
 
 /// The segments in `dir`, in order. What a crash left of an unfinished one is removed.
-fn list(dir: &Path) -> io::Result<Vec<u64>> {
+fn list(media: &dyn Media, dir: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
-    for file in std::fs::read_dir(dir)? {
-        let file = file?;
-        let name = file.file_name();
-        let Some(name) = name.to_str() else { continue };
+    for name in media.list(dir)? {
         if name.ends_with(".tmp") {
-            std::fs::remove_file(file.path())?;
+            media.remove(&dir.join(&name))?;
         }
-        numbers.extend(segment::number_of(name));
+        numbers.extend(segment::number_of(&name));
     }
     numbers.sort_unstable();
     Ok(numbers)

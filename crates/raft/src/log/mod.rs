@@ -2,6 +2,7 @@
 //!
 //! Whatever waits when the thread is free is written together and made safe by one `fdatasync`.
 
+mod ballot;
 mod disk;
 mod segment;
 mod thread;
@@ -10,7 +11,6 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -19,10 +19,10 @@ use openraft::{LogState, OptionalSend, RaftLogReader, StorageIOError};
 use tokio::sync::oneshot;
 
 use crate::frame::{DataKey, Frame};
+use crate::media::Media;
 use crate::types::{Entry, LogId, StorageError, Types, Vote};
 pub use disk::OpenError;
 use disk::{Place, State};
-pub use segment::sync_dir;
 use thread::Command;
 
 /// Bytes of entries kept in memory once they are on disk; older ones are read back when asked for.
@@ -35,7 +35,7 @@ const BATCH: usize = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct LogStore {
     index: Arc<Mutex<Index>>,
-    commands: std::sync::mpsc::Sender<Command>,
+    commands: tokio::sync::mpsc::UnboundedSender<Command>,
     key: DataKey,
 }
 
@@ -50,6 +50,8 @@ struct Index {
     evicted: usize,
     /// Bytes that the segments hold.
     size: u64,
+    /// What is known to be agreed on.
+    committed: Option<LogId>,
 }
 
 #[derive(Debug)]
@@ -79,13 +81,20 @@ pub enum ReserveError {
 // === impl LogStore ===
 
 impl LogStore {
-    /// Opens the log in `dir`, or begins one there.
+    /// Opens the log in `dir`, or begins one there. Where its end was safe and is damaged, `lost` is called before it is
+    /// cut off.
     ///
     /// # Errors
-    /// [`OpenError`] where it is damaged or not ours; nothing is changed then.
-    pub fn open(dir: &Path, key: DataKey) -> Result<Self, OpenError> {
-        let (disk, contents) = disk::Disk::open(dir, key.clone())?;
-        let mut index = Index { state: contents.state, size: disk.size(), ..Index::default() };
+    /// [`OpenError`] where it is damaged elsewhere or not ours; nothing is changed then.
+    pub fn open(
+        media: Arc<dyn Media>,
+        dir: &Path,
+        key: DataKey,
+        lost: &mut dyn FnMut() -> io::Result<()>,
+    ) -> Result<Self, OpenError> {
+        let (disk, contents) = disk::Disk::open(media, dir, key.clone(), lost)?;
+        let committed = contents.known_committed();
+        let mut index = Index { state: contents.state, size: disk.size(), committed, ..Index::default() };
         for (entry, place) in contents.entries {
             index.slots.push_back(Slot { id: entry.log_id, entry: None, place: Some(place) });
         }
@@ -104,6 +113,18 @@ impl LogStore {
         let (tx, rx) = oneshot::channel();
         self.commands.send(Command::Reserve(bytes as u64, tx)).map_err(|_| ReserveError::Closed)?;
         rx.await.map_err(|_| ReserveError::Closed)?.map_err(ReserveError::Io)
+    }
+
+    /// The last entry, or the last one of those that are gone.
+    pub fn last(&self) -> Option<LogId> {
+        self.lock().last()
+    }
+
+    /// The vote does not make this member a leader again when the algorithm reads it.
+    pub fn disown_vote(&self) {
+        if let Some(vote) = &mut self.lock().state.vote {
+            vote.committed = false;
+        }
     }
 
     /// Bytes that it holds on disk.
@@ -128,7 +149,7 @@ impl LogStore {
         let read = move || found.into_iter().map(|f| this.entry(f)).collect::<io::Result<Vec<_>>>();
         let read = match is_here {
             true => read(),
-            false => tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(io::Error::other(e))),
+            false => shoal_ambient::blocking(read).await.unwrap_or_else(|e| Err(io::Error::other(e))),
         };
         read.map_err(|e| StorageIOError::read_logs(&e).into())
     }
@@ -139,7 +160,7 @@ impl LogStore {
             Found::There(id, place) => (id, place),
         };
         let mut bytes = vec![0; place.len];
-        place.file.read_exact_at(&mut bytes, place.offset)?;
+        place.file.read_at(&mut bytes, place.offset)?;
         let Frame::Record { content, .. } = self.key.open(&bytes).map_err(io::Error::other)? else {
             return Err(io::ErrorKind::InvalidData.into());
         };
@@ -261,6 +282,17 @@ impl RaftLogStorage<Types> for LogStore {
         Ok(self.lock().state.vote)
     }
 
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        self.lock().committed = committed;
+        let closed = || io::Error::other("the log's thread has ended");
+        let note = committed.map_or(Ok(()), |id| self.commands.send(Command::Committed(id)).map_err(|_| closed()));
+        note.map_err(|e| StorageIOError::write_logs(&e).into())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        Ok(self.lock().committed)
+    }
+
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<Types>) -> Result<(), StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
@@ -285,14 +317,23 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        {
+        let is_replaced = {
             let mut index = self.lock();
-            let at = index.range(0, log_id.index.saturating_add(1));
+            let at = index.range(log_id.index, log_id.index.saturating_add(1));
+            // The snapshot came from another member, and this log has something else there: what follows on that is void.
+            let is_replaced = index.slots.range(at).next().is_some_and(|slot| slot.id != log_id);
+            let upto = if is_replaced { u64::MAX } else { log_id.index.saturating_add(1) };
+            let at = index.range(0, upto);
             index.drop_slots(at);
             index.state.purged = Some(log_id);
+            is_replaced
+        };
+        let failed = |e: io::Error| StorageIOError::write_logs(&e);
+        if is_replaced {
+            self.run(|done| Command::Truncate(log_id.index, done)).await.map_err(failed)?;
         }
-        let done = self.run(|done| Command::Purge(log_id, done)).await;
-        done.map_err(|e| StorageIOError::write_logs(&e).into())
+        self.run(|done| Command::Purge(log_id, done)).await.map_err(failed)?;
+        Ok(())
     }
 }
 

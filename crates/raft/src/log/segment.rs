@@ -2,14 +2,12 @@
 //!
 //! Space is set aside before it is needed, so a full disk refuses a write before anything of it is written.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-
-use nix::fcntl::{FallocateFlags, fallocate};
+use std::sync::Arc;
 
 use crate::frame::{DataKey, Frame, WrongKey};
+use crate::media::{Media, MediaFile};
 
 const MAGIC: &[u8; 8] = b"SHOALOG1";
 /// Bytes before the first record: magic and the segment's number.
@@ -27,7 +25,7 @@ pub struct Segment {
     /// The largest log index of an entry in it, once there is one.
     pub last_entry: Option<u64>,
     /// The file.
-    pub file: std::sync::Arc<File>,
+    pub file: Arc<dyn MediaFile>,
     path: PathBuf,
 }
 
@@ -79,27 +77,27 @@ pub fn number_of(name: &str) -> Option<u64> {
 
 impl Segment {
     /// A new, empty segment with `size` bytes set aside. Nothing stays if that fails.
-    pub fn create(dir: &Path, number: u64, size: u64) -> io::Result<Self> {
+    pub fn create(media: &dyn Media, dir: &Path, number: u64, size: u64) -> io::Result<Self> {
         let (path, temp) = (dir.join(file_name(number)), dir.join(format!("{}.tmp", file_name(number))));
         let make = || {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&temp)?;
-            set_aside(&file, 0, size)?;
+            let file = media.create(&temp)?;
+            file.set_aside(0, size)?;
             let mut head = [0; START as usize];
             head[..8].copy_from_slice(MAGIC);
             head[8..].copy_from_slice(&number.to_le_bytes());
-            file.write_all_at(&head, 0)?;
+            file.write_at(&head, 0)?;
             file.sync_all()?;
-            std::fs::rename(&temp, &path)?;
-            sync_dir(dir)?;
+            media.rename(&temp, &path)?;
+            media.sync_dir(dir)?;
             Ok(file)
         };
         match make() {
             Ok(file) => {
-                Ok(Self { number, end: START, reserved: size, last_entry: None, file: file.into(), path: path.clone() })
+                Ok(Self { number, end: START, reserved: size, last_entry: None, file, path: path.clone() })
             }
             Err(error) => {
                 for left in [&temp, &path] {
-                    if let Err(e) = std::fs::remove_file(left)
+                    if let Err(e) = media.remove(left)
                         && e.kind() != io::ErrorKind::NotFound
                     {
                         tracing::warn!(path = %left.display(), error = %e, "cannot remove an unfinished segment");
@@ -111,19 +109,25 @@ impl Segment {
     }
 
     /// Opens the segment and hands each whole record with its offset to `record`, in order. What follows the last whole
-    /// one is cut off in the newest segment (a crash left it, nobody was told that it is safe) and an error in others.
+    /// one is cut off in the newest segment and an error in others. Mostly a crash left it, and nobody was told that it is
+    /// safe; where somebody was, `lost` is called before it is cut off.
+    ///
+    /// Only damage to what was written last before a crash looks like what the crash left: what came after it would show
+    /// it, and there is nothing.
     pub fn open(
+        media: &dyn Media,
         dir: &Path,
         number: u64,
         newest: bool,
         key: &DataKey,
+        lost: &mut dyn FnMut() -> io::Result<()>,
         mut record: impl FnMut(u64, usize, Vec<u8>) -> Result<(), SegmentError>,
     ) -> Result<Self, SegmentError> {
         let path = dir.join(file_name(number));
         let io = |source| SegmentError::Io { path: path.clone(), source };
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io)?;
-        let mut bytes = vec![0; usize::try_from(file.metadata().map_err(io)?.len()).expect("a segment fits memory")];
-        file.read_exact_at(&mut bytes, 0).map_err(io)?;
+        let file = media.open(&path).map_err(io)?;
+        let mut bytes = vec![0; usize::try_from(file.size().map_err(io)?).expect("a segment fits memory")];
+        file.read_at(&mut bytes, 0).map_err(io)?;
         if bytes.len() < START as usize || &bytes[..8] != MAGIC || bytes[8..16] != number.to_le_bytes() {
             return Err(SegmentError::Head { path });
         }
@@ -145,19 +149,23 @@ impl Segment {
         }
         let end = at as u64;
         if newest && bytes[at..].iter().any(|b| *b != 0) {
+            if key.was_safe(&bytes[at..]) {
+                tracing::error!(path = %path.display(), offset = at, "records that were safe are damaged");
+                lost().map_err(io)?;
+            }
             // Overwritten, not cut: the space stays set aside, also on a disk that is full by now.
-            file.write_all_at(&vec![0; bytes.len() - at], end).map_err(io)?;
+            file.write_at(&vec![0; bytes.len() - at], end).map_err(io)?;
             file.sync_all().map_err(io)?;
         }
-        let reserved = file.metadata().map_err(io)?.len();
-        Ok(Self { number, end, reserved, last_entry: None, file: file.into(), path })
+        let reserved = bytes.len() as u64;
+        Ok(Self { number, end, reserved, last_entry: None, file, path })
     }
 
     /// Sets aside space so that `bytes` more can be written; fails, and changes nothing, where there is none.
     pub fn reserve(&mut self, bytes: u64) -> io::Result<()> {
         let want = self.end + bytes;
         if want > self.reserved {
-            set_aside(&self.file, self.reserved, want - self.reserved)?;
+            self.file.set_aside(self.reserved, want - self.reserved)?;
             self.file.sync_all()?;
             self.reserved = want;
         }
@@ -167,7 +175,7 @@ impl Segment {
     /// Writes `bytes` at the end. Not safe before [`Self::sync`].
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<u64> {
         let at = self.end;
-        self.file.write_all_at(bytes, at)?;
+        self.file.write_at(bytes, at)?;
         self.end += bytes.len() as u64;
         self.reserved = self.reserved.max(self.end);
         Ok(at)
@@ -179,22 +187,7 @@ impl Segment {
     }
 
     /// Removes the file.
-    pub fn remove(self) -> io::Result<()> {
-        std::fs::remove_file(&self.path)
-    }
-}
-
-/// Makes names in `dir` safe.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-fn set_aside(file: &File, from: u64, bytes: u64) -> io::Result<()> {
-    let off = |v: u64| i64::try_from(v).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge));
-    match fallocate(file, FallocateFlags::empty(), off(from)?, off(bytes)?) {
-        // A file system that cannot set space aside: writes may then meet a full disk, which stops the log until
-        // there is space, but loses nothing.
-        Err(nix::errno::Errno::EOPNOTSUPP) => file.set_len(from + bytes),
-        other => other.map_err(io::Error::from),
+    pub fn remove(self, media: &dyn Media) -> io::Result<()> {
+        media.remove(&self.path)
     }
 }

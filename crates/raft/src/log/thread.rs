@@ -1,10 +1,10 @@
 //! The one thread that writes the log.
 
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use openraft::storage::LogFlushed;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::Index;
@@ -25,6 +25,8 @@ pub enum Command {
     Purge(LogId, Done),
     /// Set aside space for an entry of this size.
     Reserve(u64, Done),
+    /// Note that entries are agreed on up to this one.
+    Committed(LogId),
 }
 
 /// Whom to tell once what was written is safe.
@@ -33,31 +35,66 @@ enum Waiter {
     Plain(Done),
 }
 
-/// Starts the thread. It ends when all senders are gone.
-pub fn spawn(disk: Disk, index: Arc<Mutex<Index>>) -> Sender<Command> {
-    let (tx, rx) = channel();
-    std::thread::Builder::new()
-        .name("raft-log".into())
-        .spawn(move || run(disk, &index, &rx))
-        .expect("a daemon that cannot start a thread cannot run");
+/// What writes the log.
+struct Scribe {
+    disk: Disk,
+    index: Arc<Mutex<Index>>,
+    /// After a failed write or sync nobody knows what is on the disk. Only opening the log again tells.
+    broken: bool,
+}
+
+/// Starts the thread; on a simulated disk, a task that waits for it. It ends when all senders are gone.
+pub fn spawn(disk: Disk, index: Arc<Mutex<Index>>) -> UnboundedSender<Command> {
+    let (tx, rx) = unbounded_channel();
+    let is_simulated = disk.lag().is_some();
+    let scribe = Scribe { disk, index, broken: false };
+    if is_simulated {
+        tokio::spawn(scribe.run_with_lag(rx));
+    } else {
+        std::thread::Builder::new()
+            .name("raft-log".into())
+            .spawn(move || scribe.run(rx))
+            .expect("a daemon that cannot start a thread cannot run");
+    }
     tx
 }
 
-fn run(mut disk: Disk, index: &Mutex<Index>, commands: &Receiver<Command>) {
-    // After a failed write or sync nobody knows what is on the disk. Only opening the log again tells.
-    let mut broken = false;
-    while let Ok(first) = commands.recv() {
+impl Scribe {
+    fn run(mut self, mut commands: UnboundedReceiver<Command>) {
+        while let Some(first) = commands.blocking_recv() {
+            let waiters = self.write(first, &mut commands);
+            self.finish(waiters);
+        }
+    }
+
+    async fn run_with_lag(mut self, mut commands: UnboundedReceiver<Command>) {
+        while let Some(first) = commands.recv().await {
+            let waiters = self.write(first, &mut commands);
+            if let Some(lag) = self.disk.lag().filter(|_| !waiters.is_empty()) {
+                tokio::time::sleep(lag).await;
+            }
+            self.finish(waiters);
+        }
+    }
+
+    /// Writes `first` and all that waits; whom to tell once it is safe.
+    fn write(&mut self, first: Command, commands: &mut UnboundedReceiver<Command>) -> Vec<Waiter> {
         let mut waiters = Vec::new();
         let mut command = Some(first);
         while let Some(next) = command {
-            broken |= handle(&mut disk, next, broken, &mut waiters);
+            self.broken |= handle(&mut self.disk, next, self.broken, &mut waiters);
             command = commands.try_recv().ok();
         }
-        let synced = if waiters.is_empty() { Ok(()) } else { disk.sync() };
-        broken |= synced.is_err();
-        index.lock().expect("nothing panics while it holds the index").size = disk.size();
+        waiters
+    }
+
+    /// Makes it safe and tells them.
+    fn finish(&mut self, waiters: Vec<Waiter>) {
+        let synced = if waiters.is_empty() { Ok(()) } else { self.disk.sync() };
+        self.broken |= synced.is_err();
+        self.index.lock().expect("nothing panics while it holds the index").size = self.disk.size();
         for waiter in waiters {
-            waiter.tell(index, copy(&synced));
+            waiter.tell(&self.index, copy(&synced));
         }
     }
 }
@@ -83,6 +120,7 @@ fn handle(disk: &mut Disk, command: Command, broken: bool, waiters: &mut Vec<Wai
                 true
             }
         },
+        Command::Committed(id) => ok.and_then(|()| disk.note_committed(id)).is_err(),
         Command::Vote(vote, done) => plain(ok.and_then(|()| disk.save_vote(vote)), done, waiters),
         Command::Truncate(since, done) => plain(ok.and_then(|()| disk.truncate(since)), done, waiters),
         Command::Purge(mark, done) => plain(ok.and_then(|()| disk.purge(mark)), done, waiters),

@@ -67,6 +67,17 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
     move |source| CgroupError::Io { path, source }
 }
 
+/// The group of all containers of the daemon with this exec root. Control groups are the machine's, also where every daemon
+/// has a network namespace of its own: the name says whose they are, in a way that stays the same when the daemon starts again.
+#[must_use]
+pub fn parent_of(exec_root: &Path) -> String {
+    if exec_root == Path::new("/run/shoal") {
+        return "/shoal".to_owned();
+    }
+    let name: String = exec_root.to_string_lossy().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+    format!("/shoal{name}")
+}
+
 /// All processes in the group and below it. A group that is not there has none.
 pub fn pids(cgroup: &Path) -> Result<Vec<i32>, CgroupError> {
     let mut found = Vec::new();

@@ -39,6 +39,7 @@ use crate::job::Job;
 use crate::protocol::ExecSpec;
 use crate::refusal::LaunchError;
 use crate::seccomp::Program;
+use crate::stage;
 
 /// Name of the socket on which a created container waits for its start.
 pub(super) const START_SOCKET: &str = "start.sock";
@@ -134,6 +135,7 @@ fn create(job: &Job, ends: &Ends, channel: RawFd, oom_score_adj: &str) -> Result
     // left by a run that was never started
     drop(fs::remove_file(&socket));
     let command = Command { channel, first: true, confinement: take_confinement(&mut spec, &job.run_dir) };
+    let rootfs = enter_stage(job, &mut spec, rootfs)?;
     let args = args(job, spec, rootfs, ContainerType::InitContainer, ends, &socket, command)?;
     let pid = launch(&args, channel)?;
     prepare_console(ends)?;
@@ -142,6 +144,15 @@ fn create(job: &Job, ends: &Ends, channel: RawFd, oom_score_adj: &str) -> Result
         cgroup::ensure_device_rules(&job.cgroup, rules).map_err(|err| LaunchError::Setup(chain(&err)))?;
     }
     Ok(pid)
+}
+
+/// Where the root file system is once this process sees no other's.
+fn enter_stage(job: &Job, spec: &mut Spec, rootfs: PathBuf) -> Result<PathBuf, LaunchError> {
+    let Some(stage) = &job.stage else { return Ok(rootfs) };
+    match stage::enter(stage, &rootfs, spec) {
+        Ok(entered) => Ok(entered.unwrap_or(rootfs)),
+        Err(errno) => Err(report::setup_error("leave other root file systems behind", errno)),
+    }
 }
 
 fn exec(
@@ -161,6 +172,9 @@ fn exec(
     let kind = ContainerType::TenantContainer { exec_notify_fd: until_exec.as_raw_fd() };
     let rootfs = spec.root().as_ref().map(|root| root.path().clone()).unwrap_or_default();
     let command = Command { channel, first: false, confinement: take_confinement(&mut spec, &job.run_dir) };
+    if let Some(stage) = &job.stage {
+        stage::enter_empty(stage).map_err(|errno| report::setup_error("leave root file systems behind", errno))?;
+    }
     let args = args(job, spec, rootfs, kind, ends, &socket, command)?;
     let started = launch(&args, channel).and_then(|pid| {
         prepare_console(ends)?;

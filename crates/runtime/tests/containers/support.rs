@@ -66,6 +66,7 @@ impl Container {
                 attrs: BTreeMap::new(),
             }),
             console_size: None,
+            stage: None,
         };
         fs::create_dir_all(&job.bundle).unwrap();
         make_rootfs(&path("rootfs"));

@@ -1,7 +1,7 @@
 use shoal_types::object::Platform;
 use shoal_types::object::PluginDescription;
 use shoal_types::spec::{Availability, ContainerSpec, LogDriver, Mount, MountType, VolumeDriver, VolumeOptions};
-use shoal_types::{Node, Task, TaskState};
+use shoal_types::{Node, Task, TaskState, generic};
 
 use super::world::{self, World, id, node, task};
 
@@ -153,4 +153,46 @@ fn the_first_failing_filter_counts_and_the_most_frequent_reason_comes_first() {
         "scheduling constraints not satisfied on 2 nodes; 1 node not available for new tasks; \
          insufficient resources on 1 node"
     );
+}
+
+#[test]
+fn generic_resources_are_counted_or_handed_out_by_name_and_come_back() {
+    let node = |n| world::with_generic(node(n), &["gpu=b", "gpu=a", "ssd=3"]);
+    let mut world = World::new([node(1)]);
+    for n in 1..=3 {
+        world.add(world::reserving_generic(task(n), "gpu", 1));
+    }
+    for n in 4..=5 {
+        world.add(world::of_service(world::reserving_generic(task(n), "ssd", 2), 2));
+    }
+    world.settle();
+    let given = |world: &World, n: u64| generic::environment("X", &world.task(n).assigned_generic);
+    assert_eq!([1, 2, 4].map(|n| given(&world, n)), [["X_GPU=b"], ["X_GPU=a"], ["X_SSD=2"]]);
+    for n in [3, 5] {
+        assert_eq!(world.task(n).status.err, "no suitable node (insufficient resources on 1 node)");
+    }
+    world.observe(1, TaskState::Failed);
+    world.observe(4, TaskState::Complete);
+    world.settle();
+    assert_eq!([3, 5].map(|n| given(&world, n)), [["X_GPU=b"], ["X_SSD=2"]]);
+    // a new leader learns from the tasks what is given away
+    world.restart();
+    world.add(world::reserving_generic(task(6), "gpu", 1));
+    world.settle();
+    assert_eq!(world.task(6).node_id, None);
+    world.put_node(node(2));
+    world.settle();
+    assert_eq!((world.task(6).node_id, given(&world, 6)), (Some(id(2)), vec!["X_GPU=b".to_owned()]));
+}
+
+#[test]
+fn a_task_for_one_node_is_given_its_generic_resources_too() {
+    let mut world = World::new([world::with_generic(node(1), &["gpu=a"])]);
+    for n in 1..=2 {
+        let global = world::of_service(world::reserving_generic(task(n), "gpu", 1), n);
+        world.add(world::preset(global, 1));
+    }
+    world.settle();
+    assert_eq!(generic::environment("X", &world.task(1).assigned_generic), ["X_GPU=a"]);
+    assert_eq!(world.task(2).status.err, "no suitable node (insufficient resources on 1 node)");
 }

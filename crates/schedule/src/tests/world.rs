@@ -11,8 +11,8 @@ use shoal_types::spec::{
 };
 use shoal_types::view::List;
 use shoal_types::{
-    Change, Cluster, Event, Id, Node, NodeId, Service, ServiceId, Step, Task, TaskId, TaskPatch, TaskState, Timestamp,
-    View,
+    Change, Cluster, Config, ConfigId, Event, GenericResource, Id, Node, NodeId, Secret, SecretId, Service, ServiceId,
+    Step, Task, TaskId, TaskPatch, TaskState, Timestamp, View, generic,
 };
 
 use crate::Scheduler;
@@ -45,6 +45,7 @@ pub fn node(n: u64) -> Node {
         description: Some(Arc::new(description)),
         status: NodeStatus { state: NodeState::Ready, ..NodeStatus::default() },
         manager_addr: None,
+        wanted_issuer: None,
     }
 }
 
@@ -84,6 +85,8 @@ pub fn task(n: u64) -> Task {
         registry_auth: None,
         status: TaskStatus { message: "created".into(), ..TaskStatus::default() },
         desired_state: TaskState::Running,
+        job_iteration: None,
+        assigned_generic: Vec::new(),
     }
 }
 
@@ -117,6 +120,17 @@ pub fn spread_over(task: Task, keys: &[&str]) -> Task {
 
 pub fn reserving(task: Task, nano_cpus: i64, memory_bytes: i64) -> Task {
     let reservations = Some(Resources { nano_cpus, memory_bytes, ..Resources::default() });
+    specified(task, |s| s.resources = Some(ResourceRequirements { reservations, ..ResourceRequirements::default() }))
+}
+
+pub fn with_generic(node: Node, has: &[&str]) -> Node {
+    let has: Vec<_> = has.iter().map(|h| (*h).to_owned()).collect();
+    described(node, |d| d.resources.generic_resources = generic::parse(&has).unwrap())
+}
+
+pub fn reserving_generic(task: Task, kind: &str, value: i64) -> Task {
+    let wanted = vec![GenericResource::Discrete { kind: kind.into(), value }];
+    let reservations = Some(Resources { generic_resources: wanted, ..Resources::default() });
     specified(task, |s| s.resources = Some(ResourceRequirements { reservations, ..ResourceRequirements::default() }))
 }
 
@@ -269,5 +283,23 @@ impl View for World {
     }
     fn tasks_on(&self, node: NodeId) -> List<'_, Task> {
         Box::new(self.tasks.values().filter(move |t| t.node_id == Some(node)))
+    }
+    fn secret(&self, _: SecretId) -> Option<&Arc<Secret>> {
+        None
+    }
+    fn secret_named(&self, _: &str) -> Option<&Arc<Secret>> {
+        None
+    }
+    fn secrets(&self) -> List<'_, Secret> {
+        Box::new(std::iter::empty())
+    }
+    fn config(&self, _: ConfigId) -> Option<&Arc<Config>> {
+        None
+    }
+    fn config_named(&self, _: &str) -> Option<&Arc<Config>> {
+        None
+    }
+    fn configs(&self) -> List<'_, Config> {
+        Box::new(std::iter::empty())
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Deserialize;
+use shoal_types::{GenericResource, generic};
 
 /// Where the configuration file is looked for when no flag names one.
 const DEFAULT_FILE: &str = "/etc/shoal/daemon.json";
@@ -44,6 +45,10 @@ pub struct Flags {
     #[arg(long, value_name = "LABEL")]
     #[serde(alias = "labels")]
     label: Vec<String>,
+    /// What this node has for services to reserve, `KIND=NUMBER` or `KIND=NAME` (repeatable)
+    #[arg(long, value_name = "KIND=VALUE")]
+    #[serde(alias = "node-generic-resources")]
+    node_generic_resource: Vec<String>,
     /// Serve TCP addresses with TLS
     #[arg(long)]
     tls: bool,
@@ -80,6 +85,8 @@ pub struct Settings {
     pub insecure_registries: Vec<String>,
     /// Engine labels.
     pub labels: Vec<String>,
+    /// What the node has besides CPUs and memory.
+    pub generic_resources: Vec<GenericResource>,
     /// How TCP addresses are served; absent: plain.
     pub tls: Option<Tls>,
 }
@@ -108,6 +115,8 @@ pub enum SettingsError {
     Twice(&'static str),
     #[error("invalid log level \"{0}\": it is trace, debug, info, warn or error")]
     LogLevel(String),
+    #[error(transparent)]
+    Generic(#[from] generic::GenericError),
     #[error("invalid label \"{0}\": it has the form KEY=VALUE")]
     Label(String),
     #[error("--tlsverify and --tls need the certificate and key of this engine: {0} is not there")]
@@ -141,6 +150,11 @@ impl Flags {
             registry_mirror: list("registry-mirrors", self.registry_mirror, file.registry_mirror)?,
             insecure_registry: list("insecure-registries", self.insecure_registry, file.insecure_registry)?,
             label: list("labels", self.label, file.label)?,
+            node_generic_resource: list(
+                "node-generic-resources",
+                self.node_generic_resource,
+                file.node_generic_resource,
+            )?,
             tls: self.tls || file.tls,
             tlsverify: self.tlsverify || file.tlsverify,
             tlscacert: one("tlscacert", self.tlscacert, file.tlscacert)?,
@@ -167,6 +181,7 @@ impl Flags {
             registry_mirrors: self.registry_mirror,
             insecure_registries: self.insecure_registry,
             labels: self.label,
+            generic_resources: generic::parse(&self.node_generic_resource)?,
         })
     }
 
@@ -232,6 +247,8 @@ mod tests {
     fn nonsense_is_named() {
         let bad = |flags: Flags| flags.fill().unwrap_err().to_string();
         assert!(bad(Flags { label: vec!["x".into()], ..Flags::default() }).contains("invalid label \"x\""));
+        let resources = vec!["gpu=a".into(), "gpu=2".into()];
+        assert!(bad(Flags { node_generic_resource: resources, ..Flags::default() }).contains("mixed discrete and named"));
         assert!(bad(Flags { log_level: Some("loud".into()), ..Flags::default() }).contains("invalid log level"));
         assert!(bad(Flags { tls: true, tlscert: Some("/none".into()), ..Flags::default() }).contains("/none"));
         assert!(serde_json::from_str::<Flags>(r#"{"no-such": 1}"#).unwrap_err().to_string().contains("no-such"));

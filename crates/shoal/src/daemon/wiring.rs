@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
-use bollard_stubs::models::{EventActor, EventMessage, EventMessageScopeEnum, EventMessageTypeEnum};
+use bollard_stubs::models::{
+    EventActor, EventMessage, EventMessageScopeEnum, EventMessageTypeEnum, GenericResourcesInner,
+    GenericResourcesInnerDiscreteResourceSpec, GenericResourcesInnerNamedResourceSpec,
+};
 use shoal_agent::{Agent, EngineExecutor};
 use shoal_api::Api;
 use shoal_engine::{Engine, EngineConfig};
 use shoal_manager::control::{EventObject, SwarmEvent};
 use shoal_node::Node;
 use shoal_node::launch::{Launch, LaunchError, Launcher, LocalAgent};
+use shoal_types::GenericResource;
 use tokio::task::JoinHandle;
 
 use super::flags::Settings;
@@ -87,24 +91,30 @@ fn config(settings: &Settings) -> Result<EngineConfig, WiringError> {
     let exe = std::env::current_exe().map_err(WiringError::Exe)?;
     let mut config = EngineConfig::new(absolute(&settings.data_root)?, absolute(&settings.exec_root)?, exe);
     config.labels.clone_from(&settings.labels);
+    config.generic_resources = settings.generic_resources.iter().map(generic_resource).collect();
     config.registry_mirrors.clone_from(&settings.registry_mirrors);
     config.insecure_registries.clone_from(&settings.insecure_registries);
-    config.cgroup_parent = cgroup_parent(&config.exec_root);
+    config.cgroup_parent = shoal_runtime::cgroup::parent_of(&config.exec_root);
     Ok(config)
+}
+
+fn generic_resource(resource: &GenericResource) -> GenericResourcesInner {
+    let (mut named_resource_spec, mut discrete_resource_spec) = (None, None);
+    match resource.clone() {
+        GenericResource::Named { kind, value } => {
+            let spec = GenericResourcesInnerNamedResourceSpec { kind: Some(kind), value: Some(value) };
+            named_resource_spec = Some(spec);
+        }
+        GenericResource::Discrete { kind, value } => {
+            let spec = GenericResourcesInnerDiscreteResourceSpec { kind: Some(kind), value: Some(value) };
+            discrete_resource_spec = Some(spec);
+        }
+    }
+    GenericResourcesInner { named_resource_spec, discrete_resource_spec }
 }
 
 fn absolute(path: &std::path::Path) -> Result<PathBuf, WiringError> {
     std::path::absolute(path).map_err(|e| WiringError::Root(path.to_owned(), e))
-}
-
-/// Control groups are the machine's, also where every daemon has a network namespace of its own: the name says whose they
-/// are, in a way that stays the same when the daemon starts again.
-fn cgroup_parent(exec_root: &std::path::Path) -> String {
-    if exec_root == std::path::Path::new("/run/shoal") {
-        return "/shoal".to_owned();
-    }
-    let name: String = exec_root.to_string_lossy().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
-    format!("/shoal{name}")
 }
 
 /// Events of the swarm, into the stream that clients read.
@@ -138,6 +148,8 @@ fn event(event: SwarmEvent) -> EventMessage {
     let typ = match event.object {
         EventObject::Node => EventMessageTypeEnum::NODE,
         EventObject::Service => EventMessageTypeEnum::SERVICE,
+        EventObject::Secret => EventMessageTypeEnum::SECRET,
+        EventObject::Config => EventMessageTypeEnum::CONFIG,
     };
     EventMessage {
         typ: Some(typ),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Labels;
+use super::{ConfigReference, Labels, SecretReference};
 use crate::Nanos;
 use crate::json::{is_zero, one_of};
 
@@ -75,10 +75,10 @@ pub struct ContainerSpec {
     pub dns_config: Option<DnsConfig>,
     /// References to secrets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub secrets: Vec<Value>,
+    pub secrets: Vec<SecretReference>,
     /// References to configs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub configs: Vec<Value>,
+    pub configs: Vec<ConfigReference>,
     /// Windows only; `default` elsewhere.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub isolation: String,

@@ -4,6 +4,7 @@
 mod cluster;
 mod container;
 mod node;
+mod payload;
 mod service;
 mod task;
 
@@ -19,6 +20,7 @@ pub use container::{
     VolumeOptions,
 };
 pub use node::{Availability, NodeRole, NodeSpec};
+pub use payload::{ConfigReference, Data, FileTarget, PayloadDriver, PayloadSpec, Reference, SecretReference};
 pub use service::{
     DEFAULT_MONITOR, Empty, EndpointSpec, FailureAction, PortConfig, PublishMode, Replicated, ReplicatedJob,
     ResolutionMode, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder, UpdateState,

@@ -224,12 +224,30 @@ impl ServiceMode {
         self.global.is_some()
     }
 
+    /// Tasks that run to their end.
+    pub fn is_job(&self) -> bool {
+        self.replicated_job.is_some() || self.global_job.is_some()
+    }
+
+    /// One task on each node, whether it is to go on or to end.
+    pub fn spans_nodes(&self) -> bool {
+        self.global.is_some() || self.global_job.is_some()
+    }
+
     /// The number of replicas of a replicated service; 0 for other modes.
     pub fn replicas(&self) -> u64 {
         match self {
             Self { replicated: Some(r), .. } => r.replicas.unwrap_or(1).max(0).unsigned_abs(),
             _ => 0,
         }
+    }
+
+    /// How many tasks of a replicated job run at a time, and how many are to end well; 0 for other modes.
+    pub fn job_counts(&self) -> (u64, u64) {
+        let Some(job) = &self.replicated_job else { return (0, 0) };
+        let count = |n: i64| n.max(0).unsigned_abs();
+        let concurrent = job.max_concurrent.map_or(1, count);
+        (concurrent, job.total_completions.map_or(concurrent, count))
     }
 
     /// How many members are set.

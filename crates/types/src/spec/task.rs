@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ContainerSpec;
-use crate::Nanos;
 use crate::json::{is_zero, one_of};
 use crate::object::Platform;
+use crate::{GenericResource, Nanos};
 
 /// The template of a service's tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -89,8 +89,8 @@ pub struct Resources {
     #[serde(skip_serializing_if = "is_zero")]
     pub memory_bytes: i64,
     /// Countable or named things.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub generic_resources: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "crate::generic::read_list")]
+    pub generic_resources: Vec<GenericResource>,
 }
 
 /// What happens when a task ends.

@@ -1,7 +1,7 @@
 //! What a template says about a context.
 
-use super::Context;
 use super::parse::{Command, Operand, Piece, Pipeline};
+use super::{Context, Lookup};
 use crate::spec::Labels;
 
 /// Why a template cannot be evaluated. Go's texts, as far as they make sense without Go.
@@ -41,6 +41,21 @@ pub enum EvalError {
         /// The function.
         function: String,
     },
+    /// It is a function only where secrets and configs are expanded.
+    #[error("template: expansion:1: function \"{0}\" not defined")]
+    NotHere(String),
+    /// What it looks up is not there.
+    #[error(
+        "template: expansion:1: executing \"expansion\" at <{function} \"{name}\">: error calling {function}: {reason}"
+    )]
+    Lookup {
+        /// The function.
+        function: String,
+        /// What was looked up.
+        name: String,
+        /// Why it was not found.
+        reason: String,
+    },
     /// Something that is no function has arguments.
     #[error("template: expansion:1: executing \"expansion\": can't give argument to non-function")]
     NotAFunction,
@@ -55,22 +70,28 @@ enum Value {
     Struct(&'static str, Vec<(&'static str, Value)>),
 }
 
-/// The text that `pieces` make of `context`.
-pub(super) fn render(pieces: &[Piece], context: &Context) -> Result<String, EvalError> {
+/// What a template speaks of.
+struct Scope<'a> {
+    root: Value,
+    lookup: Option<&'a dyn Lookup>,
+}
+
+/// The text that `pieces` make of `context`, and of what `lookup` finds, where it may look.
+pub(super) fn render(pieces: &[Piece], context: &Context, lookup: Option<&dyn Lookup>) -> Result<String, EvalError> {
     let mut text = String::new();
-    show(pieces, &tree(context), &mut text)?;
+    show(pieces, &Scope { root: tree(context), lookup }, &mut text)?;
     Ok(text)
 }
 
-fn show(pieces: &[Piece], root: &Value, text: &mut String) -> Result<(), EvalError> {
+fn show(pieces: &[Piece], scope: &Scope<'_>, text: &mut String) -> Result<(), EvalError> {
     for piece in pieces {
         match piece {
             Piece::Text(plain) => text.push_str(plain),
-            Piece::Show(pipeline) => text.push_str(&evaluate(pipeline, root)?.to_string()),
+            Piece::Show(pipeline) => text.push_str(&evaluate(pipeline, scope)?.to_string()),
             Piece::If(branches) => {
                 for (condition, inner) in branches {
-                    if condition.as_ref().map_or(Ok(true), |c| evaluate(c, root).map(|v| v.truth()))? {
-                        show(inner, root, text)?;
+                    if condition.as_ref().map_or(Ok(true), |c| evaluate(c, scope).map(|v| v.truth()))? {
+                        show(inner, scope, text)?;
                         break;
                     }
                 }
@@ -80,39 +101,44 @@ fn show(pieces: &[Piece], root: &Value, text: &mut String) -> Result<(), EvalErr
     Ok(())
 }
 
-fn evaluate(pipeline: &Pipeline, root: &Value) -> Result<Value, EvalError> {
+fn evaluate(pipeline: &Pipeline, scope: &Scope<'_>) -> Result<Value, EvalError> {
     let (first, rest) = pipeline.split_first().expect("the parser refuses empty pipelines");
-    rest.iter().try_fold(command(first, None, root)?, |piped, next| command(next, Some(piped), root))
+    rest.iter().try_fold(command(first, None, scope)?, |piped, next| command(next, Some(piped), scope))
 }
 
-fn command(command: &Command, piped: Option<Value>, root: &Value) -> Result<Value, EvalError> {
-    let mut arguments: Vec<_> = command.arguments.iter().map(|a| operand(a, root)).collect::<Result<_, _>>()?;
+fn command(command: &Command, piped: Option<Value>, scope: &Scope<'_>) -> Result<Value, EvalError> {
+    let mut arguments: Vec<_> = command.arguments.iter().map(|a| operand(a, scope)).collect::<Result<_, _>>()?;
     arguments.extend(piped);
     match &command.head {
-        Operand::Function(name) => call(name, &arguments),
-        head if arguments.is_empty() => operand(head, root),
+        Operand::Function(name) => call(name, &arguments, scope),
+        head if arguments.is_empty() => operand(head, scope),
         _ => Err(EvalError::NotAFunction),
     }
 }
 
-fn operand(operand: &Operand, root: &Value) -> Result<Value, EvalError> {
+fn operand(operand: &Operand, scope: &Scope<'_>) -> Result<Value, EvalError> {
     match operand {
         Operand::Text(text) => Ok(Value::Text(text.clone())),
         Operand::Int(number) => Ok(Value::Int(*number)),
         Operand::Bool(value) => Ok(Value::Bool(*value)),
-        Operand::Function(name) => call(name, &[]),
-        Operand::Group(pipeline) => evaluate(pipeline, root),
+        Operand::Function(name) => call(name, &[], scope),
+        Operand::Group(pipeline) => evaluate(pipeline, scope),
         Operand::Field(path) => {
             let at = || format!(".{}", path.join("."));
-            path.iter().try_fold(root.clone(), |value, name| value.field(name, at))
+            path.iter().try_fold(scope.root.clone(), |value, name| value.field(name, at))
         }
     }
 }
 
-fn call(name: &str, arguments: &[Value]) -> Result<Value, EvalError> {
+fn call(name: &str, arguments: &[Value], scope: &Scope<'_>) -> Result<Value, EvalError> {
     let count = || EvalError::Count { function: name.into(), got: arguments.len() };
     let kind = || EvalError::Type { function: name.into() };
     match (name, arguments) {
+        ("secret" | "config" | "env", given) => {
+            let lookup = scope.lookup.ok_or_else(|| EvalError::NotHere(name.into()))?;
+            let [key] = given else { return Err(count()) };
+            look_up(lookup, name, key.text().ok_or_else(kind)?).map(Value::Text)
+        }
         ("print", all) => Ok(Value::Text(print(all))),
         ("join", []) | ("and" | "or", []) => Err(count()),
         ("join", texts) => {
@@ -139,6 +165,15 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, EvalError> {
         ("len", [_]) | ("ne", [_, _]) => Err(kind()),
         _ => Err(count()),
     }
+}
+
+fn look_up(lookup: &dyn Lookup, function: &str, name: &str) -> Result<String, EvalError> {
+    let found = match function {
+        "secret" => lookup.secret(name),
+        "config" => lookup.config(name),
+        _ => Ok(lookup.env(name)),
+    };
+    found.map_err(|reason| EvalError::Lookup { function: function.into(), name: name.into(), reason })
 }
 
 /// As Go's `Sprint`: a space between two operands of which neither is a text.

@@ -1,5 +1,5 @@
 //! Templates in service specs: `{{.Task.Slot}}` and the like in environment values, host name, mounts and volume
-//! options (swarm-semantics 11). The part of Go's text/template that makes sense in one line: fields, `index`,
+//! options, and in the content of secrets and configs (swarm-semantics 11). The part of Go's text/template that makes sense in one line: fields, `index`,
 //! `join`, `print`, `len`, comparisons, pipes, parentheses, `if`. Anything else is an error that names it.
 
 mod eval;
@@ -60,7 +60,31 @@ pub fn expand_text(text: &str, context: &Context) -> Result<String, TemplateErro
     if !text.contains("{{") {
         return Ok(text.to_owned());
     }
-    Ok(eval::render(&parse::parse(text)?, context)?)
+    Ok(eval::render(&parse::parse(text)?, context, None)?)
+}
+
+/// What the content of a secret or config may speak of besides the context: only what its own task has.
+pub trait Lookup {
+    /// The secret that the task has at that target.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn secret(&self, target: &str) -> Result<String, String>;
+    /// The config that the task has at that target.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn config(&self, target: &str) -> Result<String, String>;
+    /// The value of an environment variable of the task; empty where there is none.
+    fn env(&self, name: &str) -> String;
+}
+
+/// The content of a secret or config with its templates replaced.
+///
+/// # Errors
+/// It is not a template, or speaks of something that is not there.
+pub fn expand_payload(text: &str, context: &Context, lookup: &dyn Lookup) -> Result<String, TemplateError> {
+    Ok(eval::render(&parse::parse(text)?, context, Some(lookup))?)
 }
 
 /// `spec` with the templates in it replaced.

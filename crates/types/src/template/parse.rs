@@ -72,7 +72,8 @@ enum Token {
     Close,
 }
 
-const FUNCTIONS: [&str; 9] = ["and", "eq", "index", "join", "len", "ne", "not", "or", "print"];
+const FUNCTIONS: [&str; 12] =
+    ["and", "config", "env", "eq", "index", "join", "len", "ne", "not", "or", "print", "secret"];
 const NOT_HERE: [&str; 18] = [
     "block", "break", "call", "continue", "define", "ge", "gt", "html", "js", "le", "lt", "nil", "printf", "println",
     "range", "slice", "template", "with",

@@ -128,3 +128,25 @@ fn an_error_says_which_part_it_is_in() {
     let hostname = error(ContainerSpec { hostname: bad, ..ContainerSpec::default() });
     assert!(hostname.starts_with("expanding hostname failed: template: "), "{hostname}");
 }
+
+struct Own;
+impl Lookup for Own {
+    fn secret(&self, target: &str) -> Result<String, String> {
+        if target == "pass" { Ok("s3cr3t".into()) } else { Err(format!("secret target {target} not found")) }
+    }
+    fn config(&self, target: &str) -> Result<String, String> {
+        if target == "port" { Ok("80".into()) } else { Err(format!("config target {target} not found")) }
+    }
+    fn env(&self, name: &str) -> String {
+        if name == "MODE" { "fast".into() } else { String::new() }
+    }
+}
+
+#[test]
+fn contents_speak_of_what_their_task_has_and_specs_do_not() {
+    let text = "{{secret \"pass\"}}@{{.Service.Name}}:{{config `port`}} {{env \"MODE\"}}{{env \"NONE\"}}\n";
+    assert_eq!(expand_payload(text, &context(), &Own).unwrap(), "s3cr3t@web:80 fast\n");
+    let refused = expand_payload("{{secret \"other\"}}", &context(), &Own).unwrap_err().to_string();
+    assert!(refused.ends_with("error calling secret: secret target other not found"), "{refused}");
+    assert_eq!(expanded("{{secret \"pass\"}}"), "template: expansion:1: function \"secret\" not defined");
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::image::is_image_reference;
+use super::payload;
 use super::{Refusal, RefusalKind};
 use crate::Nanos;
 use crate::spec::{ContainerSpec, HealthConfig, TaskSpec};
@@ -13,6 +14,7 @@ const MIN_HEALTH_SPAN: Nanos = 1_000_000;
 /// What the engine refuses before it asks the manager.
 pub(super) fn engine_rules(task: &TaskSpec) -> Result<(), Refusal> {
     let refuse = |text: String| Err(Refusal::engine(RefusalKind::InvalidArgument, text));
+    task.container_spec.as_ref().map_or(Ok(()), payload::engine_rules)?;
     for mount in task.container_spec.iter().flat_map(|c| &c.mounts) {
         let propagation = mount.bind_options.as_ref().map_or("", |b| &b.propagation);
         if !PROPAGATIONS.contains(&propagation) {

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Classes of refusals, by the names that Docker's clients see in messages (those of gRPC's status codes).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RefusalKind {
     /// The request is wrong in itself. HTTP 400.
     InvalidArgument,
@@ -35,7 +37,7 @@ pub enum RefusalKind {
 
 /// Which of Docker's two layers says it. Clients see the difference: what comes from the manager carries the
 /// prefix `rpc error: code = … desc = `.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Origin {
     /// The engine, before the manager is asked.
     Engine,
@@ -44,7 +46,7 @@ pub enum Origin {
 }
 
 /// Why a request is not carried out. `Display` is the text for the client, with the prefix where there is one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The class; decides the HTTP status.
     pub kind: RefusalKind,

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::container;
+use super::payload;
 use super::unsupported;
 use super::{Refusal, RefusalKind};
 use crate::spec::{
     EndpointSpec, PublishMode, ResolutionMode, Resources, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec,
     UpdateConfig,
 };
-use crate::{constraint, template};
+use crate::{GenericResource, constraint, template};
 
 const MIN_NANO_CPUS: i64 = 1_000_000;
 const MIN_MEMORY: i64 = 4 << 20;
@@ -101,6 +102,7 @@ fn task(spec: &ServiceSpec) -> Result<(), Refusal> {
         let reserved =
             required.reservations.as_ref().map(|Resources { nano_cpus, memory_bytes, .. }| (*nano_cpus, *memory_bytes));
         limits.into_iter().chain(reserved).try_for_each(|(cpus, memory)| amounts(cpus, memory))?;
+        required.reservations.iter().flat_map(|r| &r.generic_resources).try_for_each(generic)?;
     }
     task.restart_policy.as_ref().map_or(Ok(()), restart)?;
     if let Some(placement) = &task.placement {
@@ -108,6 +110,7 @@ fn task(spec: &ServiceSpec) -> Result<(), Refusal> {
         constraint::parse(&placement.constraints).map_err(|e| Refusal::new(RefusalKind::Unknown, e.to_string()))?;
     }
     let Some(given) = &task.container_spec else { return Err(Refusal::invalid("TaskSpec: missing runtime")) };
+    payload::references(given)?;
     let expanded = template::expand(given, &template::Context::sample(spec));
     container::manager_rules(&expanded.map_err(|e| Refusal::invalid(e.to_string()))?)
 }
@@ -121,6 +124,16 @@ fn amounts(nano_cpus: i64, memory: i64) -> Result<(), Refusal> {
         return Err(Refusal::invalid(format!("invalid memory value {memory}: Must be at least 4MiB")));
     }
     Ok(())
+}
+
+fn generic(wanted: &GenericResource) -> Result<(), Refusal> {
+    match wanted {
+        _ if wanted.kind().is_empty() => Err(Refusal::invalid("a generic resource must have a kind")),
+        GenericResource::Discrete { kind, value } if *value < 0 => {
+            Err(Refusal::invalid(format!("cannot ask for negative resource {kind}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A number as Go's `%g` prints it.

@@ -9,8 +9,6 @@ use crate::spec::{ClusterSpec, ContainerSpec, MountType, NetworkAttachment, Publ
 pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
     let ports = spec.endpoint_spec.iter().flat_map(|e| &e.ports);
     first(&[
-        ("the service mode \"replicated-job\"", spec.mode.replicated_job.is_some()),
-        ("the service mode \"global-job\"", spec.mode.global_job.is_some()),
         ("the deprecated list of networks outside of the task template", !spec.networks.is_empty()),
         (
             "publishing a service's port in ingress mode (rather than mode=host)",
@@ -23,8 +21,6 @@ pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
 
 fn task(task: &TaskSpec) -> Result<(), Refusal> {
     networks(&task.networks)?;
-    let reserved = task.resources.as_ref().and_then(|r| r.reservations.as_ref());
-    first(&[("reserving generic resources", reserved.is_some_and(|r| !r.generic_resources.is_empty()))])?;
     for preference in task.placement.iter().flat_map(|p| &p.preferences) {
         let over = preference.spread.as_ref().map_or("", |s| &s.spread_descriptor);
         let label = |prefix: &str| over.get(..prefix.len()).is_some_and(|p| p.eq_ignore_ascii_case(prefix));
@@ -51,8 +47,7 @@ fn networks(networks: &[NetworkAttachment]) -> Result<(), Refusal> {
 fn container(spec: &ContainerSpec) -> Result<(), Refusal> {
     let mount = |kind| spec.mounts.iter().any(|m| m.r#type == kind);
     first(&[
-        ("a secret of a service", !spec.secrets.is_empty()),
-        ("a config of a service", !spec.configs.is_empty()),
+        ("a config with a runtime target", spec.configs.iter().any(|c| c.runtime.is_some())),
         ("a cluster volume", mount(MountType::Cluster)),
         ("a named pipe mount", mount(MountType::Npipe)),
     ])?;
@@ -71,12 +66,7 @@ fn container(spec: &ContainerSpec) -> Result<(), Refusal> {
 pub(super) fn cluster(spec: &ClusterSpec) -> Result<(), Refusal> {
     let ca = &spec.ca_config;
     first(&[
-        ("locking managers (autolock)", spec.encryption_config.auto_lock_managers),
         ("an external certificate authority", !ca.external_cas.is_empty()),
-        (
-            "changing the root certificate",
-            ca.force_rotate != 0 || !ca.signing_ca_cert.is_empty() || !ca.signing_ca_key.is_empty(),
-        ),
         ("a default log driver for the cluster", spec.task_defaults.log_driver.is_some()),
     ])
 }

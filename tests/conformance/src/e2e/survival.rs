@@ -2,6 +2,7 @@
 //! truth about whatever happened while no daemon was there.
 
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
@@ -12,6 +13,7 @@ use crate::harness::Tally;
 use crate::http::Stream;
 use crate::images;
 use crate::launch::{Daemon, Kind};
+use crate::suite::secrets::{encoded, reference};
 use crate::{ensure, same};
 
 /// One story: it gets the daemon, alive and with the images, and leaves it alive.
@@ -23,6 +25,7 @@ const STORIES: &[Story] = &[
     ("health checks go on", health_checks_go_on),
     ("an exec'd shell goes on, and is known", a_shell_goes_on),
     ("tasks keep their processes", tasks_keep_their_processes),
+    ("tasks keep their secrets, in memory only", tasks_keep_their_secrets),
     ("a task that ended meanwhile is replaced", a_task_that_ended_meanwhile_is_replaced),
     ("acknowledged changes of the cluster are kept", acknowledged_changes_are_kept),
     ("SIGTERM is as harmless as SIGKILL", sigterm_is_as_harmless),
@@ -235,6 +238,57 @@ fn tasks_keep_their_processes(daemon: &mut Daemon) -> Result<()> {
             Ok(())
         },
     )
+}
+
+fn tasks_keep_their_secrets(daemon: &mut Daemon) -> Result<()> {
+    let root = daemon.directory().join("data");
+    across(
+        daemon,
+        "keep",
+        |cx| {
+            let (id, name) = cx.keep("secrets", "pass", b"never-on-a-disk-7413", json!({}))?;
+            let secrets = [reference("Secret", &id, &name, &json!({"Name": "pass"}))];
+            let service = cx.service("user", json!({"TaskTemplate": {"ContainerSpec": {"Secrets": secrets}}}))?;
+            let task = cx.wait_running(&service, 1)?.remove(0);
+            Ok((service, text(&task["ID"])))
+        },
+        |_| {
+            let plain = b"never-on-a-disk-7413";
+            let found = holding(&root, &[&plain[..], encoded(plain).as_bytes()]);
+            ensure!(found.is_empty(), "on the disk: {found:?}");
+            Ok(())
+        },
+        |cx, (service, task)| {
+            same!(cx.in_task(&service, "cat /run/secrets/pass")?, "never-on-a-disk-7413", "secret");
+            same!(text(&cx.running(&service)?[0]["ID"]), task, "task");
+            // the new daemon has the secret again, for the next task
+            cx.update(&service, json!({"TaskTemplate": {"ForceUpdate": 1}}))?;
+            cx.until("the secret in the next task", 60, || {
+                same!(cx.in_task(&service, "cat /run/secrets/pass")?, "never-on-a-disk-7413", "secret");
+                ensure!(text(&cx.running(&service)?[0]["ID"]) != task, "still the same task");
+                Ok(())
+            })
+        },
+    )
+}
+
+/// The files below a directory that hold one of these texts.
+fn holding(dir: &Path, texts: &[&[u8]]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(holding(&path, texts)),
+            Ok(kind) if kind.is_file() => {
+                let bytes = std::fs::read(&path).unwrap_or_default();
+                if texts.iter().any(|text| bytes.windows(text.len()).any(|window| window == *text)) {
+                    found.push(path);
+                }
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 fn a_task_that_ended_meanwhile_is_replaced(daemon: &mut Daemon) -> Result<()> {

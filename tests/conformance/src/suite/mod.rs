@@ -5,11 +5,14 @@ use crate::harness::Test;
 mod attach;
 mod bad_input;
 mod cli;
+mod configs;
 mod container;
 mod events;
 mod exec;
+pub mod generic;
 mod health;
 mod image;
+mod jobs;
 mod listing;
 mod logs;
 mod membership;
@@ -19,6 +22,7 @@ mod pull;
 mod run_options;
 mod sandbox;
 mod schedule;
+pub mod secrets;
 mod service;
 mod service_logs;
 mod service_options;
@@ -39,7 +43,11 @@ pub fn all() -> Vec<Test> {
         update::TESTS,
         update_failure::TESTS,
         schedule::TESTS,
+        jobs::TESTS,
+        generic::TESTS,
         service_options::TESTS,
+        secrets::TESTS,
+        configs::TESTS,
         service_logs::TESTS,
         cli::TESTS,
         node::TESTS,

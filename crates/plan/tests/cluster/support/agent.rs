@@ -49,7 +49,7 @@ impl World {
     fn transition(&self, task: &Task) -> Option<(Nanos, TaskState, &'static str)> {
         let what = image(task).split_once('-').map_or("", |(_, what)| what);
         if task.status.state < TaskState::Assigned {
-            let wanted = task.desired_state <= TaskState::Running;
+            let wanted = task.desired_state <= TaskState::Complete;
             let fits = self.pick(task, &Default::default()).is_some();
             return (wanted && fits).then_some((50 * MS, TaskState::Assigned, ""));
         }
@@ -57,7 +57,7 @@ impl World {
         if node.status.state == NodeState::Down || task.status.state.is_terminal() {
             return None;
         }
-        if task.desired_state > TaskState::Running {
+        if task.desired_state > TaskState::Complete {
             let wait = if task.status.state >= TaskState::Starting { self.stop_time } else { 10 * MS };
             return Some((wait, TaskState::Shutdown, ""));
         }

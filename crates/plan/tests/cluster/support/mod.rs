@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use shoal_plan::Planner;
-use shoal_types::object::{NodeDescription, NodeState, NodeStatus, TaskStatus, UpdateStatus};
+use shoal_types::object::{JobStatus, NodeDescription, NodeState, NodeStatus, TaskStatus, UpdateStatus};
 use shoal_types::spec::{
-    Availability, ContainerSpec, NodeRole, NodeSpec, Placement, Replicated, Resources, RestartCondition, RestartPolicy,
+    Availability, ContainerSpec, NodeRole, NodeSpec, Placement, Replicated, ReplicatedJob, Resources, RestartCondition, RestartPolicy,
     ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateState,
 };
 use shoal_types::{
@@ -88,6 +88,7 @@ impl World {
             description: Some(Arc::new(NodeDescription { resources, ..NodeDescription::default() })),
             status: NodeStatus { state: NodeState::Ready, ..NodeStatus::default() },
             manager_addr: None,
+            wanted_issuer: None,
         };
         self.commit(vec![Change::Put(Object::Node(Arc::new(node)))]);
         id
@@ -117,6 +118,7 @@ impl World {
 
     pub fn create(&mut self, spec: ServiceSpec) -> ServiceId {
         let id = Id::new(&mut self.ids);
+        let job_status = spec.mode.is_job().then(|| JobStatus { job_iteration: 0, last_execution: self.now });
         let service = Service {
             id,
             meta: Meta::default(),
@@ -127,6 +129,7 @@ impl World {
             registry_auth: None,
             previous_registry_auth: None,
             update_status: None,
+            job_status,
         };
         self.commit(vec![Change::Put(Object::Service(Arc::new(service)))]);
         id
@@ -143,6 +146,7 @@ impl World {
             previous_spec: Some(old.spec.clone()),
             previous_spec_version: Some(old.spec_version),
             update_status: None,
+            job_status: self.next_run(&old),
             ..(*old).clone()
         };
         self.commit(vec![Change::Put(Object::Service(Arc::new(service)))]);
@@ -162,10 +166,15 @@ impl World {
             spec_version: old.previous_spec_version.expect("a previous version"),
             previous_spec: Some(old.spec.clone()),
             previous_spec_version: Some(old.spec_version),
-            update_status: Some(status),
+            update_status: Some(status).filter(|_| old.job_status.is_none()),
+            job_status: self.next_run(&old),
             ..(*old).clone()
         };
         self.commit(vec![Change::Put(Object::Service(Arc::new(service)))]);
+    }
+
+    fn next_run(&self, old: &Service) -> Option<JobStatus> {
+        old.job_status.map(|job| JobStatus { job_iteration: job.job_iteration + 1, last_execution: self.now })
     }
 
     pub fn remove(&mut self, id: ServiceId) {
@@ -323,6 +332,18 @@ pub fn replicated(image: &str, replicas: i64) -> ServiceSpec {
 
 pub fn global(image: &str) -> ServiceSpec {
     let mode = ServiceMode { global: Some(Default::default()), ..ServiceMode::default() };
+    ServiceSpec { mode, ..replicated(image, 0) }
+}
+
+/// A job that runs `concurrent` tasks at a time until `total` have ended well.
+pub fn job(image: &str, concurrent: i64, total: i64) -> ServiceSpec {
+    let counts = ReplicatedJob { max_concurrent: Some(concurrent), total_completions: Some(total) };
+    let mode = ServiceMode { replicated_job: Some(counts), ..ServiceMode::default() };
+    ServiceSpec { mode, ..replicated(image, 0) }
+}
+
+pub fn global_job(image: &str) -> ServiceSpec {
+    let mode = ServiceMode { global_job: Some(Default::default()), ..ServiceMode::default() };
     ServiceSpec { mode, ..replicated(image, 0) }
 }
 

@@ -8,8 +8,8 @@ use shoal_types::object::RootCa;
 use shoal_types::spec::ClusterSpec;
 use shoal_types::view::List;
 use shoal_types::{
-    Change, Cluster, Event, Id, IdSource, Meta, Node, NodeId, Object, ObjectKind, Service, ServiceId, Task, TaskId,
-    Timestamp, View,
+    Change, Cluster, Config, ConfigId, Event, Id, IdSource, Meta, Node, NodeId, Object, ObjectKind, Secret, SecretId,
+    Service, ServiceId, Task, TaskId, Timestamp, View,
 };
 
 /// Objects in maps.
@@ -70,6 +70,8 @@ impl Store {
                 Some(Event::Cluster(Both { before, after: Some(cluster.clone()) }))
             }
             Change::Remove(ObjectKind::Cluster(_)) => None,
+            Change::Put(Object::Secret(_) | Object::Config(_))
+            | Change::Remove(ObjectKind::Secret(_) | ObjectKind::Config(_)) => None,
         }
     }
 
@@ -120,6 +122,24 @@ impl View for Store {
     fn tasks_on(&self, node: NodeId) -> List<'_, Task> {
         Box::new(self.by_node.get(&node).into_iter().flat_map(BTreeMap::values))
     }
+    fn secret(&self, _: SecretId) -> Option<&Arc<Secret>> {
+        None
+    }
+    fn secret_named(&self, _: &str) -> Option<&Arc<Secret>> {
+        None
+    }
+    fn secrets(&self) -> List<'_, Secret> {
+        Box::new(std::iter::empty())
+    }
+    fn config(&self, _: ConfigId) -> Option<&Arc<Config>> {
+        None
+    }
+    fn config_named(&self, _: &str) -> Option<&Arc<Config>> {
+        None
+    }
+    fn configs(&self) -> List<'_, Config> {
+        Box::new(std::iter::empty())
+    }
 }
 
 /// A cluster with the settings of a new one.
@@ -138,5 +158,8 @@ pub fn cluster(ids: &mut dyn IdSource) -> Cluster {
         default_addr_pool: Vec::new(),
         subnet_size: 24,
         data_path_port: 0,
+        blacklist: Default::default(),
+        unlock_keys: None,
+        root_rotation: None,
     }
 }

@@ -131,8 +131,6 @@ fn what_the_engine_refuses_carries_no_prefix() {
 fn what_shoal_does_not_have_is_refused_by_name() {
     let container = "TaskTemplate/ContainerSpec/";
     for (path, value, what) in [
-        ("Mode/ReplicatedJob".to_owned(), json!({}), "the service mode \"replicated-job\""),
-        ("Mode/GlobalJob".to_owned(), json!({}), "the service mode \"global-job\""),
         ("TaskTemplate/Networks".to_owned(), json!([{"Target": "app"}]), "attaching a service to the network \"app\""),
         (
             "EndpointSpec/Ports".to_owned(),
@@ -140,17 +138,15 @@ fn what_shoal_does_not_have_is_refused_by_name() {
             "publishing a service's port in ingress mode (rather than mode=host)",
         ),
         (
-            "TaskTemplate/Resources/Reservations/GenericResources".to_owned(),
-            json!([{"DiscreteResourceSpec": {"Kind": "ssd", "Value": 1}}]),
-            "reserving generic resources",
-        ),
-        (
             "TaskTemplate/Placement/Preferences".to_owned(),
             json!([{"Spread": {"SpreadDescriptor": "node.hostname"}}]),
             "the placement preference \"spread=node.hostname\"",
         ),
-        (format!("{container}Secrets"), json!([{}]), "a secret of a service"),
-        (format!("{container}Configs"), json!([{}]), "a config of a service"),
+        (
+            format!("{container}Configs"),
+            json!([{ "Runtime": {}, "ConfigID": "a", "ConfigName": "b" }]),
+            "a config with a runtime target",
+        ),
         (format!("{container}Mounts"), json!([{"Type": "cluster", "Target": "/x"}]), "a cluster volume"),
         (format!("{container}Isolation"), json!("hyperv"), "the isolation \"hyperv\""),
         (

@@ -1,0 +1,160 @@
+//! Swarms from nothing: who gets in, two managers, a new address, and a majority that never comes back.
+
+use serde_json::{Value, json};
+
+use super::view::{Cluster, SOON};
+use super::Story;
+use crate::cx::{array, text};
+use crate::error::Result;
+use crate::{ensure, same, story};
+
+/// The stories of this part.
+pub const STORIES: &[Story] = &[
+    story!(Loose, item_060_only_a_valid_token_opens),
+    story!(Loose, two_managers_are_warned_of),
+    story!(Loose, a_node_joins_with_the_availability_that_it_asks_for),
+    story!(Loose, a_manager_comes_back_under_another_address),
+    story!(Loose, item_066_the_last_of_three_managers_starts_a_new_cluster_with_everything),
+];
+
+fn item_060_only_a_valid_token_opens(cluster: &Cluster<'_>) -> Result<()> {
+    cluster.init(1)?.status(200)?;
+    let token = cluster.token(1, "Worker")?;
+    let mut parts: Vec<&str> = token.split('-').collect();
+    let refused = |token: &str, wanted: &str| -> Result<()> {
+        let answer = cluster.try_join(2, 1, token)?;
+        ensure!(answer.status >= 400, "{token} was accepted");
+        ensure!(answer.text().contains(wanted), "{token}: {}", answer.text());
+        same!(cluster.info(2)?["LocalNodeState"], "inactive", "a node that was refused");
+        Ok(())
+    };
+    let (digest, secret) = (parts[2], parts[3]);
+    let zeros = "0".repeat(25);
+    parts[3] = &zeros;
+    refused(&parts.join("-"), "A valid join token is necessary to join this cluster")?;
+    let zeros = "0".repeat(50);
+    (parts[2], parts[3]) = (&zeros, secret);
+    refused(&parts.join("-"), "remote CA does not match fingerprint")?;
+    refused("nonsense", "invalid join token")?;
+    same!(cluster.nodes(1)?.len(), 1, "nodes, after all that");
+    ensure!(digest.len() == 50, "digest {digest:?}");
+    cluster.join(2, 1, "Worker")?;
+    cluster.join(3, 1, "Manager")?;
+    cluster.wait_ready(3, 3)
+}
+
+fn two_managers_are_warned_of(cluster: &Cluster<'_>) -> Result<()> {
+    let warned = |node: usize| -> Result<bool> {
+        let info = cluster.info(node)?;
+        let warnings = array(&info["Warnings"]).iter().map(text).collect::<Vec<_>>();
+        Ok(warnings.iter().any(|text| text.starts_with("WARNING: Running Swarm in a two-manager configuration.")))
+    };
+    cluster.init(1)?.status(200)?;
+    ensure!(!warned(1)?, "one manager is warned of");
+    cluster.join(2, 1, "Manager")?;
+    cluster.wait_managers(1, 2)?;
+    for node in [1, 2] {
+        cluster.until("the warning", SOON, || {
+            ensure!(warned(node)?, "node {node} does not warn of two managers");
+            Ok(())
+        })?;
+    }
+    cluster.write(2)?;
+    cluster.join(3, 2, "Manager")?;
+    cluster.wait_managers(1, 3)?;
+    cluster.until("the warning is gone", SOON, || {
+        ensure!(!warned(1)?, "three managers are warned of");
+        Ok(())
+    })
+}
+
+fn a_node_joins_with_the_availability_that_it_asks_for(cluster: &Cluster<'_>) -> Result<()> {
+    cluster.init(1)?.status(200)?;
+    let token = cluster.token(1, "Worker")?;
+    let body = json!({"ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": cluster.lab.address(2), "JoinToken": token,
+        "RemoteAddrs": [format!("{}:2377", cluster.lab.address(1))], "Availability": "drain"});
+    cluster.call(2, "POST", "/swarm/join", Some(&body))?.status(200)?;
+    cluster.wait_ready(1, 2)?;
+    let id = cluster.id(2)?;
+    let node = cluster.cx(1).get(&format!("/nodes/{id}"))?.json()?;
+    same!(node["Spec"]["Availability"], "drain", "availability");
+    same!(node["Status"]["Addr"], cluster.lab.address(2), "address");
+    let again = cluster.try_join(2, 1, &token)?;
+    again.refused(503, "This node is already part of a swarm").map(drop)
+}
+
+/// Where manager 2 goes.
+const ELSEWHERE: &str = "10.77.0.22";
+
+fn a_manager_comes_back_under_another_address(cluster: &Cluster<'_>) -> Result<()> {
+    cluster.init(1)?.status(200)?;
+    for node in [2, 3] {
+        cluster.join(node, 1, "Manager")?;
+    }
+    cluster.wait_managers(1, 3)?;
+    let id = cluster.id(2)?;
+    let before = cluster.write(2)?;
+    let home = cluster.lab.address(2);
+    let rename = |from: &str, to: &str| -> Result<()> {
+        cluster.lab.act("stop", &[2])?;
+        cluster.lab.inside(2, &["ip", "addr", "del", &format!("{from}/24"), "dev", "eth0"])?;
+        cluster.lab.inside(2, &["ip", "addr", "add", &format!("{to}/24"), "dev", "eth0"])?;
+        cluster.lab.act("start", &[2])
+    };
+    rename(&home, ELSEWHERE)?;
+    let outcome = (|| {
+        cluster.until("it is reachable at its new address", SOON, || {
+            let node = cluster.cx(1).get(&format!("/nodes/{id}"))?.json()?;
+            same!(text(&node["ManagerStatus"]["Addr"]), format!("{ELSEWHERE}:2377"), "address");
+            same!(node["ManagerStatus"]["Reachability"], "reachable", "reachability");
+            same!(node["Status"]["State"], "ready", "state");
+            Ok(())
+        })?;
+        same!(cluster.id(2)?, id, "its identity");
+        cluster.wait_write(&[2])?;
+        cluster.cx(2).see_service(&before)?;
+        // with its vote, two of three are a quorum
+        cluster.lab.act("kill", &[3])?;
+        cluster.wait_write(&[1, 2]).map(drop)
+    })();
+    cluster.lab.act("start", &[3])?;
+    rename(ELSEWHERE, &home)?;
+    outcome
+}
+
+fn item_066_the_last_of_three_managers_starts_a_new_cluster_with_everything(cluster: &Cluster<'_>) -> Result<()> {
+    cluster.init(1)?.status(200)?;
+    for node in [2, 3] {
+        cluster.join(node, 1, "Manager")?;
+    }
+    cluster.wait_managers(1, 3)?;
+    let service = cluster.replicas(1, 3)?;
+    let secret = cluster.fresh("s");
+    cluster.cx(2).post("/secrets/create", &json!({"Name": secret, "Data": "c2VjcmV0"}))?.status(201)?;
+    let before = cluster.cx(1).see_service(&service)?;
+    let running: Vec<Value> = cluster.containers(1)?;
+    cluster.lab.act("kill", &[2, 3])?;
+    cluster.until("changes are refused with the sentence for it", SOON, || {
+        let said = cluster.write(1).err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(said.contains("The swarm does not have a leader"), "{said:?}");
+        Ok(())
+    })?;
+    same!(cluster.containers(1)?.len(), running.len(), "containers of the last one");
+    let body = json!({"ListenAddr": "0.0.0.0:2377", "ForceNewCluster": true,
+        "AdvertiseAddr": format!("{}:2377", cluster.lab.address(1))});
+    cluster.call(1, "POST", "/swarm/init", Some(&body))?.status(200)?;
+    cluster.wait_write(&[1])?;
+    let after = cluster.cx(1).see_service(&service)?;
+    same!(after["Spec"], before["Spec"], "the service's spec");
+    same!(cluster.lab.engine(1).list("/secrets", &json!({"name": [secret]}))?.len(), 1, "secrets");
+    cluster.cx(1).wait_running(&service, 3)?;
+    let kept: Vec<String> = cluster.containers(1)?.iter().map(|container| text(&container["Id"])).collect();
+    ensure!(running.iter().all(|container| kept.contains(&text(&container["Id"]))), "its container was replaced");
+    cluster.lab.act("start", &[2])?;
+    cluster.until("another node joins the new cluster", SOON, || {
+        cluster.leave(2)?;
+        cluster.join(2, 1, "Manager")
+    })?;
+    cluster.wait_managers(1, 2)?;
+    cluster.cx(2).see_service(&service).map(drop)
+}

@@ -1,0 +1,162 @@
+//! What goes wrong, and when: each seed draws its own kinds of trouble and how much of it there is.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
+use crate::net::Quality;
+use crate::plant::Plant;
+use crate::world::World;
+
+/// How much trouble there is.
+#[derive(Debug, Clone)]
+pub struct Weather {
+    /// How long it lasts.
+    pub lasts: Duration,
+    /// Milliseconds between two events, at most.
+    pub pace: u64,
+    /// The events of this run; those that come more often are there more than once.
+    kinds: Vec<Kind>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Kill,
+    PowerOff,
+    KillLeader,
+    Start,
+    CutOff,
+    CutOneWay,
+    CutLeader,
+    Split,
+    Mend,
+    BadNetwork,
+    SlowDisk,
+    FullDisk,
+    ClockJump,
+}
+
+const ALL: &[(Kind, u64)] = &[
+    (Kind::Kill, 2),
+    (Kind::PowerOff, 3),
+    (Kind::KillLeader, 2),
+    (Kind::CutOff, 2),
+    (Kind::CutOneWay, 2),
+    (Kind::CutLeader, 2),
+    (Kind::Split, 2),
+    (Kind::BadNetwork, 2),
+    (Kind::SlowDisk, 2),
+    (Kind::FullDisk, 1),
+    (Kind::ClockJump, 1),
+];
+
+impl Weather {
+    /// The weather of this seed.
+    pub fn draw(world: &World) -> Self {
+        let mut kinds = vec![Kind::Start; 3];
+        kinds.extend([Kind::Mend; 2]);
+        for (kind, weight) in ALL {
+            if world.chance(0.6) {
+                kinds.extend(std::iter::repeat_n(*kind, *weight as usize));
+            }
+        }
+        Self { lasts: world.millis(10_000..40_000), pace: world.draw(200..5_000), kinds }
+    }
+}
+
+/// Lets it happen.
+pub async fn rage(cluster: &mut Cluster, weather: &Weather) {
+    let world = cluster.site.world.clone();
+    let until = Instant::now() + weather.lasts;
+    while Instant::now() < until && world.violation().is_none() {
+        tokio::time::sleep(world.millis(1..weather.pace)).await;
+        cluster.restart_stuck().await;
+        if let Some(kind) = world.pick(&weather.kinds) {
+            strike(cluster, kind).await;
+        }
+    }
+}
+
+async fn strike(cluster: &mut Cluster, kind: Kind) {
+    let (world, net) = (cluster.site.world.clone(), cluster.site.net.clone());
+    let count = cluster.machines.len();
+    let place = world.draw(0..count as u64) as usize;
+    let leader = cluster.leading_place().unwrap_or(place);
+    let reset = world.chance(0.5);
+    match kind {
+        Kind::Kill => cluster.machines[place].kill(false),
+        Kind::PowerOff => cluster.machines[place].kill(true),
+        Kind::KillLeader => cluster.machines[leader].kill(reset),
+        Kind::Start => start(cluster, place).await,
+        Kind::CutOff | Kind::CutLeader => {
+            let place = if kind == Kind::CutLeader { leader } else { place };
+            world.note(format_args!("cut m{place} off"));
+            for other in (0..count).filter(|o| *o != place) {
+                net.cut(place, other, reset);
+                net.cut(other, place, reset);
+            }
+        }
+        Kind::CutOneWay => {
+            let other = world.draw(0..count as u64) as usize;
+            world.note(format_args!("cut m{place} > m{other}"));
+            net.cut(place, other, reset);
+        }
+        Kind::Split => {
+            let side: Vec<bool> = (0..count).map(|_| world.chance(0.5)).collect();
+            world.note(format_args!("split {side:?}"));
+            for from in 0..count {
+                for to in (0..count).filter(|to| side[*to] != side[from]) {
+                    net.cut(from, to, reset);
+                }
+            }
+        }
+        Kind::Mend => {
+            world.note("mend");
+            net.mend();
+        }
+        Kind::BadNetwork => net.set_quality(draw_quality(&world)),
+        Kind::SlowDisk => {
+            let to = world.pick(&[3, 50, 300, 2_000]).unwrap_or(3);
+            world.note(format_args!("m{place} syncs in {to} ms"));
+            cluster.machines[place].disk.set_lag(0, to);
+        }
+        Kind::FullDisk => {
+            let is_full = world.chance(0.6);
+            world.note(format_args!("m{place} has a full disk: {is_full}"));
+            cluster.machines[place].disk.set_full(is_full);
+        }
+        Kind::ClockJump => {
+            let seconds = world.draw(0..120) as i64 - 60;
+            world.note(format_args!("m{place} is {seconds} s off"));
+            world.skew(place, SignedDuration::from_secs(seconds));
+        }
+    }
+}
+
+fn draw_quality(world: &World) -> Quality {
+    let to = world.pick(&[3, 20, 100]).unwrap_or(3);
+    let share = |world: &World, most: u64| world.draw(0..most) as f64 / 100.0;
+    let quality =
+        Quality { delay: (0, to), late: share(world, 10), loss: share(world, 30), doubled: share(world, 20) };
+    world.note(format_args!("{quality:?}"));
+    quality
+}
+
+async fn start(cluster: &mut Cluster, place: usize) {
+    let world = cluster.site.world.clone();
+    // One that is off, if there is one.
+    let off = (0..cluster.machines.len()).find(|p| cluster.machines[*p].daemon.is_none());
+    let Some(machine) = off.or(Some(place)).and_then(|p| cluster.machines.get_mut(p)) else { return };
+    if machine.daemon.is_some() {
+        return;
+    }
+    if world.has(Plant::OldDisk)
+        && let Some(image) = machine.backup.take()
+    {
+        machine.disk.restore(image);
+    }
+    machine.start().await;
+    machine.backup = Some(machine.disk.image());
+}

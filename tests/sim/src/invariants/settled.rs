@@ -1,0 +1,53 @@
+//! When all is calm, every node is there, and every service has exactly the tasks that it wants, running, or waiting for
+//! something that they name.
+
+use shoal_raft::Snapshot;
+use shoal_types::object::NodeState;
+use shoal_types::spec::{Availability, UpdateState};
+use shoal_types::{Service, Task, TaskState, View};
+
+use crate::cluster::Cluster;
+
+pub fn check(cluster: &Cluster) -> Vec<String> {
+    unsettled(&cluster.site.observer.latest())
+}
+
+/// What is not as it should be.
+pub fn unsettled(state: &Snapshot) -> Vec<String> {
+    let absent = state.nodes().filter(|n| n.status.state != NodeState::Ready);
+    let mut wrong: Vec<String> =
+        absent.map(|n| format!("node {} is {:?}: {}", n.id, n.status.state, n.status.message)).collect();
+    wrong.extend(state.services().filter_map(|service| lacking(state, service)));
+    let leaving = state.tasks().filter(|t| t.desired_state > TaskState::Running && t.status.state <= TaskState::Running);
+    wrong.extend(leaving.map(|t| {
+        format!("task {} is desired {:?} and is {:?} ({})", t.id, t.desired_state, t.status.state, t.status.message)
+    }));
+    wrong
+}
+
+fn lacking(state: &Snapshot, service: &Service) -> Option<String> {
+    // An update that was paused waits for its user.
+    if service.update_status.as_ref().is_some_and(|u| {
+        matches!(u.state, UpdateState::Paused | UpdateState::RollbackPaused)
+    }) {
+        return None;
+    }
+    let wanted = if service.spec.mode.is_global() {
+        state.nodes().filter(|n| n.spec.availability == Availability::Active).count() as u64
+    } else {
+        service.spec.mode.replicas()
+    };
+    let live = |t: &&std::sync::Arc<Task>| t.desired_state == TaskState::Running && t.status.state <= TaskState::Running;
+    let (running, waiting): (Vec<_>, Vec<_>) =
+        state.tasks_of(service.id).filter(live).partition(|t| t.status.state == TaskState::Running);
+    let is_waiting = waiting.iter().all(|t| t.status.state == TaskState::Pending && !t.status.err.is_empty());
+    if (running.len() + waiting.len()) as u64 == wanted && is_waiting {
+        return None;
+    }
+    let states: Vec<_> = state
+        .tasks_of(service.id)
+        .map(|t| format!("{}.{} {:?}>{:?}", t.id, t.slot, t.status.state, t.desired_state))
+        .collect();
+    let (name, update) = (&service.spec.name, &service.update_status);
+    Some(format!("{name} wants {wanted} tasks and has {} running, {update:?}: {}", running.len(), states.join(", ")))
+}
