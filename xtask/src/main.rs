@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 mod bench;
+mod cgroup2;
 mod deps;
 mod packages;
 mod shell;
@@ -16,6 +17,7 @@ usage: cargo xtask COMMAND
   up      builds Shoal, starts an engine with a one-node swarm and a sample service, and leaves it running
   down    stops what `up` started and removes it
   test    every check and every test; installs the Debian packages that they need
+  cgroup2 runs the runtime's tests with control groups of version 2 alone, in an emulated machine with Debian's kernel
   deps    checks which crate may depend on which
   tidy    checks the sizes of files and functions, and that the map of the project is true
   sim     simulates whole clusters: `sim --seeds N`, `sim --seed S` runs one and shows it, `sim --plant NAME` plants a bug,
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         ["up"] => up::up().map(|()| true),
         ["down"] => up::down().map(|()| true),
         ["test"] => test::run(),
+        ["cgroup2"] => cgroup2::check(),
         ["deps"] => deps::check().map(|()| true),
         ["tidy"] => tidy::check().map(|()| true),
         ["sim", words @ ..] => sim::run(words),

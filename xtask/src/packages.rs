@@ -19,6 +19,9 @@ const TEST: &[&str] = &["busybox-static", "docker-registry"];
 /// What the measurements compare with. Its client speaks API 1.41 at most and Shoal 1.44 at least, so it is of no use to the tests.
 const BENCH: &[&str] = &["docker.io", "containerd", "iptables", "crun"];
 
+/// To run the tests under another kernel.
+const EMULATION: &[&str] = &["qemu-system-x86"];
+
 /// Where Debian's maintainer scripts ask whether they may start services.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -31,6 +34,8 @@ pub enum For {
     Test,
     /// `cargo xtask bench`.
     Bench,
+    /// `cargo xtask cgroup2`.
+    Emulation,
 }
 
 /// Installs what is missing, without starting any service that comes along.
@@ -42,6 +47,7 @@ pub fn ensure(purpose: For) -> Result<()> {
         For::Up => &[BUILD, RUN],
         For::Test => &[BUILD, RUN, TEST],
         For::Bench => &[BUILD, RUN, TEST, BENCH],
+        For::Emulation => &[BUILD, RUN, TEST, EMULATION],
     };
     let mut missing = Vec::new();
     for package in lists.concat() {

@@ -32,6 +32,13 @@ pub trait Executor: Send + Sync + 'static {
     /// of `payloads` when it starts. A container that ran and ended is not started again.
     async fn act(&self, action: Action, task: &Task, payloads: &Payloads) -> Outcome;
 
+    /// Whether the container of `task` ended with the machine that it was on, and not by itself. It is started again by the
+    /// next action that needs it.
+    async fn was_cut_short(&self, task: &Task) -> bool {
+        let _ = task;
+        false
+    }
+
     /// Removes the container of a task with all that belongs to it; nothing where there is none.
     async fn remove(&self, task: TaskId) -> Result<(), Failure>;
 

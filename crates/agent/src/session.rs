@@ -69,12 +69,7 @@ pub async fn run(uplink: Arc<dyn Uplink>, worker: Arc<Worker>) {
 }
 
 /// One session, from the way to a manager to its end.
-async fn attend(
-    uplink: &dyn Uplink,
-    search: &mut Search,
-    worker: &Arc<Worker>,
-    session_id: &mut String,
-) -> SessionEnd {
+async fn attend(uplink: &dyn Uplink, search: &mut Search, worker: &Arc<Worker>, session_id: &mut String) -> SessionEnd {
     let connect = async {
         match search.hint() {
             Some(addr) => uplink.connect_to(&addr).await,
@@ -86,7 +81,8 @@ async fn attend(
         Ok(Err(error)) => return error.into(),
         Err(_) => return SessionEnd::Silent,
     };
-    let end = converse(uplink, &remote, search, worker, session_id).await.map_or_else(|end| end, |never| match never {});
+    let end =
+        converse(uplink, &remote, search, worker, session_id).await.map_or_else(|end| end, |never| match never {});
     // A manager that does not lead has done its part by saying so.
     if matches!(end.reason(), Reason::Failed) {
         uplink.observe(&remote, false);
@@ -204,9 +200,10 @@ async fn changes(worker: &Worker, said: &NodeDescription) -> Never {
     }
 }
 
-async fn patient<T>(
-    limit: Duration,
-    call: impl Future<Output = Result<T, tonic::Status>>,
-) -> Result<T, SessionEnd> {
+async fn patient<T>(limit: Duration, call: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, SessionEnd> {
     Ok(timeout(limit, call).await.map_err(|_| SessionEnd::Silent)??)
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

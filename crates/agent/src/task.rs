@@ -13,12 +13,17 @@ use crate::payloads::Payloads;
 use crate::record::Record;
 use crate::reporter::Reporter;
 
+/// How long a task that ended with the machine waits for a manager that may want it no more.
+const HEARING: Duration = Duration::from_secs(5);
+
 /// Drives one task.
 pub(crate) struct Driver {
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) record: Arc<Record>,
     pub(crate) payloads: Payloads,
+    /// Whether a manager has said what this node is to run.
+    pub(crate) heard: watch::Receiver<bool>,
     /// What the managers want; wakes when they want more.
     pub(crate) wanted: watch::Receiver<Arc<Task>>,
     /// What was observed, for all who watch.
@@ -44,6 +49,9 @@ impl Driver {
     }
 
     async fn act(&mut self, action: Action, task: &Task, status: &TaskStatus) {
+        if matches!(action, Action::Start | Action::Wait) && !self.may_go_on(task).await {
+            return;
+        }
         let (outcome, facts): Outcome = tokio::select! {
             outcome = self.executor.act(action, task, &self.payloads) => outcome,
             _ = self.wanted.changed() => (Err(Failure::Cancelled), Facts::default()),
@@ -57,6 +65,20 @@ impl Driver {
             Finished::Retry(at) => self.rest(Duration::try_from(at.duration_since(now)).unwrap_or_default()).await,
             Finished::Forget => {}
         }
+    }
+
+    /// After the machine was off, others may have taken over what it ran: a task that ended with it is started again when a
+    /// manager still wants it, or when none can be heard. Not where something else is wanted meanwhile.
+    async fn may_go_on(&mut self, task: &Task) -> bool {
+        if *self.heard.borrow() || !self.executor.was_cut_short(task).await {
+            return true;
+        }
+        tokio::select! {
+            _ = self.heard.wait_for(|heard| *heard) => {}
+            () = tokio::time::sleep(HEARING) => return true,
+        }
+        // What was heard is in force by now.
+        !self.wanted.has_changed().unwrap_or(true)
     }
 
     /// Waits, unless something else is wanted meanwhile.

@@ -24,6 +24,8 @@ pub struct Worker {
     payloads: Payloads,
     tasks: Mutex<Tasks>,
     changes: watch::Sender<()>,
+    /// Whether a manager has said what this node is to run.
+    heard: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -53,6 +55,7 @@ impl Worker {
             payloads: Payloads::default(),
             tasks: Mutex::default(),
             changes: watch::channel(()).0,
+            heard: watch::channel(false).0,
         });
         let mut held = worker.lock();
         for task in tasks {
@@ -145,6 +148,9 @@ impl Worker {
         self.record.clone().write(step.complete, put.clone(), remove.iter().copied().collect()).await?;
         self.payloads.apply(step.complete, contents);
         self.enforce(put, remove);
+        if step.complete {
+            self.heard.send_replace(true);
+        }
         self.changes.send_replace(());
         Ok(())
     }
@@ -187,6 +193,7 @@ impl Worker {
             reporter: self.reporter.clone(),
             record: self.record.clone(),
             payloads: self.payloads.clone(),
+            heard: self.heard.subscribe(),
             wanted: receiver,
             status: observed,
         };

@@ -19,6 +19,7 @@ struct Fake {
     containers: Mutex<BTreeSet<TaskId>>,
     done: Mutex<Vec<(TaskId, Action)>>,
     never_prepared: AtomicBool,
+    cut_short: AtomicBool,
 }
 
 #[async_trait]
@@ -42,6 +43,10 @@ impl Executor for Fake {
         }
         self.done.lock().unwrap().push((task.id, action));
         (Ok(()), Facts::default())
+    }
+
+    async fn was_cut_short(&self, _: &Task) -> bool {
+        self.cut_short.load(Ordering::Relaxed)
     }
 
     async fn remove(&self, task: TaskId) -> Result<(), Failure> {
@@ -167,6 +172,27 @@ async fn the_last_assignment_runs_without_any_manager() {
     drop(first);
     let second = worker(&fake, &dir);
     reported(&second, one.id, TaskState::Running).await;
+}
+
+#[tokio::test]
+async fn what_ended_with_the_machine_waits_for_a_word_of_the_managers_and_starts_only_where_it_is_still_wanted() {
+    let (fake, dir) = (Arc::new(Fake::default()), tempfile::tempdir().unwrap());
+    let (kept, mut moved) = (task(1, TaskState::Running), task(4, TaskState::Running));
+    let first = worker(&fake, &dir);
+    first.assign(step(true, vec![assigned(&kept), assigned(&moved)])).await.unwrap();
+    reported(&first, kept.id, TaskState::Running).await;
+    first.release().await;
+    drop(first);
+    fake.done.lock().unwrap().clear();
+    fake.cut_short.store(true, Ordering::Relaxed);
+    let second = worker(&fake, &dir);
+    reported(&second, kept.id, TaskState::Starting).await;
+    moved.desired_state = TaskState::Shutdown;
+    second.assign(step(true, vec![assigned(&kept), assigned(&moved)])).await.unwrap();
+    reported(&second, kept.id, TaskState::Running).await;
+    let started: Vec<TaskId> =
+        fake.done.lock().unwrap().iter().filter(|d| d.1 == Action::Start).map(|d| d.0).collect();
+    assert_eq!(started, [kept.id]);
 }
 
 #[tokio::test]

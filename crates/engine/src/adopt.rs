@@ -44,6 +44,8 @@ enum Fate {
     Alive(Supervisor, Box<shoal_runtime::Status>),
     /// It has ended since.
     Ended(Box<ExitRecord>),
+    /// It ended with the machine.
+    Lost,
     /// Its supervisor is there and does not answer.
     Silent,
     /// It was not running.
@@ -84,7 +86,11 @@ async fn fate(layout: &Layout, id: &str, status: &Status) -> Fate {
         // only a run that the state knows of has ended: the record may be of a start that failed
         Ok(Connected::Ended(record)) if status.phase.is_alive() => Fate::Ended(record),
         Ok(Connected::Ended(_)) => Fate::Idle,
-        Err(ConnectError::NoJob(_)) if status.phase.is_alive() => Fate::Ended(Box::new(lost(layout, id))),
+        // The machine was started anew: how the container ended is known only if its supervisor came to write it down.
+        Err(ConnectError::NoJob(_)) if status.phase.is_alive() => match ExitRecord::load(&layout.container(id)) {
+            Ok(Some(record)) => Fate::Ended(Box::new(record)),
+            _ => Fate::Lost,
+        },
         Err(ConnectError::NoJob(_)) => Fate::Idle,
         Err(error) => {
             tracing::warn!(container = id, %error, "supervisor cannot be asked");
@@ -93,20 +99,16 @@ async fn fate(layout: &Layout, id: &str, status: &Status) -> Fate {
     }
 }
 
-/// The machine was started anew: how the container ended is known only if its supervisor came to write it down.
-fn lost(layout: &Layout, id: &str) -> ExitRecord {
-    match ExitRecord::load(&layout.container(id)) {
-        Ok(Some(record)) => record,
-        _ => ExitRecord {
-            id: id.to_owned(),
-            status: ExitStatus::exited(LOST),
-            oom_killed: false,
-            started_at: None,
-            finished_at: Timestamp::now(),
-            launch_error: None,
-            error: None,
-            execs: Default::default(),
-        },
+fn lost(id: &str) -> ExitRecord {
+    ExitRecord {
+        id: id.to_owned(),
+        status: ExitStatus::exited(LOST),
+        oom_killed: false,
+        started_at: None,
+        finished_at: Timestamp::now(),
+        launch_error: None,
+        error: None,
+        execs: Default::default(),
     }
 }
 
@@ -134,7 +136,13 @@ impl Engine {
             self.containers.insert(container.clone());
         }
         for FoundContainer { container, fate } in found.containers {
-            self.adopt_one(&container, fate);
+            if matches!(fate, Fate::Lost) {
+                // Before anybody asks whether it has to be started again.
+                container.data().status.lost = true;
+                self.handle_exit(&container, lost(&container.id)).await;
+            } else {
+                self.adopt_one(&container, fate);
+            }
         }
     }
 
@@ -149,7 +157,7 @@ impl Engine {
                 let (engine, container) = (self.clone(), container.clone());
                 tokio::spawn(async move { engine.adopt_silent(&container).await });
             }
-            Fate::Idle => self.adopt_idle(container),
+            Fate::Idle | Fate::Lost => self.adopt_idle(container),
         }
     }
 

@@ -186,8 +186,7 @@ mod tests {
     #[test]
     fn managers_come_first_and_node_one_has_the_first_address() {
         let lab = plan("lab", 2, 1, "10.77.0.0/24").unwrap();
-        let seen: Vec<_> =
-            lab.nodes.iter().map(|node| (node.number, node.address.to_string(), node.manager)).collect();
+        let seen: Vec<_> = lab.nodes.iter().map(|node| (node.number, node.address.to_string(), node.manager)).collect();
         assert_eq!(
             seen,
             [(1, "10.77.0.1".into(), true), (2, "10.77.0.2".into(), true), (3, "10.77.0.3".into(), false)]

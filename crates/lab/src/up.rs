@@ -104,7 +104,7 @@ fn explain(lab: &Lab, plan: &Plan, took: Duration) {
     };
     println!("lab \"{}\" is up after {:.1} s: {what}", lab.name, took.as_secs_f32());
     let host = format!("DOCKER_HOST=unix://{} docker node ls", lab.socket(1).display());
-    for (command, why) in [
+    let lines = [
         (lab.command("ls"), "nodes, roles, engines, cables"),
         (lab.command("load IMAGE.tar"), "an image for every node: there is no way out to a registry"),
         (lab.command("exec 1 docker node ls"), "a command in node 1; without a command a shell"),
@@ -112,7 +112,9 @@ fn explain(lab: &Lab, plan: &Plan, took: Duration) {
         (lab.command("cut 2"), "pull its cable; 'mend 2' plugs it in"),
         (lab.command("kill 2"), "kill its engine; 'start 2' starts it; also stop, pause, resume"),
         (lab.command("down"), "remove everything"),
-    ] {
-        println!("  {command:<40} {why}");
+    ];
+    let width = lines.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    for (command, why) in lines {
+        println!("  {command:<width$}  {why}");
     }
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use shoal_raft::Raft;
 use shoal_types::ClusterId;
-use shoal_wire::{Dial, MAX_MESSAGE};
 use shoal_wire::proto::certificate_authority_server::CertificateAuthorityServer;
 use shoal_wire::proto::consensus_server::ConsensusServer;
 use shoal_wire::proto::control_server::ControlServer;
 use shoal_wire::proto::dispatcher_server::DispatcherServer;
 use shoal_wire::proto::log_broker_server::LogBrokerServer;
+use shoal_wire::{Dial, MAX_MESSAGE};
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;

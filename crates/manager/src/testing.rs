@@ -5,10 +5,10 @@ mod trio;
 use std::sync::Arc;
 
 use shoal_raft::{Config, DataKey, Member, NoPeers, Raft, Update};
+use shoal_types::object::TaskStatus;
 use shoal_types::spec::{
     ClusterSpec, ContainerSpec, NodeRole, NodeSpec, Replicated, ServiceMode, ServiceSpec, TaskSpec,
 };
-use shoal_types::object::TaskStatus;
 use shoal_types::{Cluster, ClusterId, Meta, Node, NodeId, ServiceId, Task, TaskId, TaskState, Timestamp};
 use shoal_wire::{Dial, UplinkError};
 use tempfile::TempDir;

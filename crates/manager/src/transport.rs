@@ -7,7 +7,7 @@ use std::time::Duration;
 use shoal_raft::{AdmitError, Member, Raft, ServeError, Transport, TransportError};
 use shoal_types::spec::NodeRole;
 use shoal_types::{ClusterId, NodeId, View};
-use shoal_wire::dial::{PROMPT, not_leader};
+use shoal_wire::dial::PROMPT;
 use shoal_wire::proto::consensus_client::ConsensusClient;
 use shoal_wire::proto::consensus_server::Consensus;
 use shoal_wire::proto::{ConsensusAnswer, ConsensusCall, ConsensusJoin, ConsensusJoined};

@@ -69,16 +69,15 @@ pub async fn join(membership: &Membership, raft: &Raft, quit: &CancellationToken
     }
 }
 
-/// Tells the others where this manager listens, if they know it otherwise.
+/// Tells the others where this manager listens, if they know it otherwise: where it was, no leader reaches it.
 pub async fn announce(membership: Arc<Membership>, raft: Raft) {
     let addr = membership.addresses.advertise.to_string();
-    // What is on disk may be behind; the log tells more once there is a leader.
-    if raft.leader().wait_for(Option::is_some).await.is_err() {
-        return;
-    }
-    let is_known = raft.members().1.iter().any(|(number, member)| *number == raft.number() && member.addr == addr);
-    if is_known {
-        return;
+    let is_known = || raft.members().1.iter().any(|(number, m)| *number == raft.number() && m.addr == addr);
+    if is_known() {
+        // What is on disk may be behind; the log tells more once there is a leader.
+        if raft.leader().wait_for(Option::is_some).await.is_err() || is_known() {
+            return;
+        }
     }
     loop {
         match join(&membership, &raft, &CancellationToken::new()).await {

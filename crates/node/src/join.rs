@@ -27,8 +27,8 @@ use crate::vault::Vault;
 
 /// How long a client waits; the join goes on in the background then.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often all managers that were named are asked, and the pause in between.
-const TRIES: u32 = 5;
+/// How often all managers that were named are asked, where they refuse and where nothing comes back; the pause in between.
+const TRIES: (u32, u32) = (5, 30);
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// The body of `POST /swarm/join`.
@@ -172,8 +172,12 @@ async fn enrol(checked: &Checked) -> Result<Identity, Refusal> {
                 Err(error) => last = Some(error),
             }
         }
+        let limit = match last {
+            Some(AuthorityError::Silent | AuthorityError::Uplink(_)) => TRIES.1,
+            _ => TRIES.0,
+        };
         match last {
-            Some(error) if tries < TRIES => tracing::info!(%error, "no manager answers yet"),
+            Some(error) if tries < limit => tracing::info!(%error, "no manager answers yet"),
             Some(error) => return Err(error.into()),
             None => return Err(at_least_one()),
         }

@@ -20,6 +20,10 @@ impl Node {
             return Err(unavailable("This node is not part of a swarm"));
         }
         if !force {
+            if let Status::Active(control) = &status {
+                // who is reachable is the leader's knowledge
+                control.catch_up().await;
+            }
             self.may_leave(&status)?;
         }
         self.give_up_joining();

@@ -17,7 +17,7 @@ use crate::renew;
 use crate::supervise::{self, Running, Status};
 
 /// How long the managers may take to hear that this node leaves; they find out by themselves, too.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(8);
 /// The pause before another manager is told.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,6 +40,11 @@ impl Member {
         status: &watch::Sender<Status>,
         launcher: &dyn Launcher,
     ) -> Result<Self, LaunchError> {
+        match &running {
+            Some(running) => drop(status.send_replace(Status::Active(running.control()))),
+            None if membership.role() == NodeRole::Worker => drop(status.send_replace(Status::Worker)),
+            None => {}
+        }
         let stop = CancellationToken::new();
         let renewal = tokio::spawn(renew::run(membership.clone()));
         let supervised = supervise::run(membership.clone(), running, status.clone(), stop.clone());

@@ -260,9 +260,10 @@ async fn manage(
         token.cancel();
     });
     let mut backoff = BACKOFF.0;
-    while !quit.is_cancelled() {
+    loop {
         let started = match running.take() {
             Some(running) => Ok(running),
+            None if quit.is_cancelled() => return,
             None => Running::start(membership, Start::Resume, &quit).await.map_err(|e| e.to_string()),
         };
         let reason = match started {

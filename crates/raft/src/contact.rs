@@ -78,7 +78,9 @@ impl Contacts {
 
     /// `number` hears the one who leads by `vote`: it has answered a sign of life sent at `sent`. Its algorithm may be busy.
     pub fn answer(&self, number: u64, vote: Vote, sent: Instant) {
-        self.lock().reign(vote).is_some_and(|known| newer(&mut known.alive, number, sent));
+        if let Some(known) = self.lock().reign(vote) {
+            newer(&mut known.alive, number, sent);
+        }
     }
 
     /// Sees acknowledgements come.
@@ -155,6 +157,7 @@ impl Known {
     }
 }
 
+/// Notes `at` where it is newer; whether it is.
 fn newer(times: &mut BTreeMap<u64, Instant>, number: u64, at: Instant) -> bool {
     let before = times.get(&number).copied();
     times.insert(number, before.map_or(at, |before| before.max(at)));

@@ -75,8 +75,9 @@ impl DataKey {
 
     /// Whether somewhere in `bytes` is a record that was written after everything before it was safe.
     pub fn was_safe(&self, bytes: &[u8]) -> bool {
+        let end = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
         let marked = |at: &usize| bytes[*at..].first_chunk::<4>().is_some_and(|len| u32::from_le_bytes(*len) >= AFTER_SYNC);
-        (0..bytes.len()).filter(marked).any(|at| matches!(self.open(&bytes[at..]), Ok(Frame::Record { .. })))
+        (0..end).filter(marked).any(|at| matches!(self.open(&bytes[at..]), Ok(Frame::Record { .. })))
     }
 
     /// What is at the beginning of `bytes`.

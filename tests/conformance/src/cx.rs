@@ -217,8 +217,10 @@ impl<'a> Cx<'a> {
     /// # Errors
     /// The engine refuses, or a container does not go within half a minute.
     pub fn clean(&self) -> Result<()> {
+        // without the dash, the first test's names are the beginning of the tenth's
+        let prefix = self.name("");
         if self.engine.in_swarm()? {
-            for service in self.engine.list("/services", &json!({"name": [self.prefix]}))? {
+            for service in self.engine.list("/services", &json!({"name": [prefix]}))? {
                 self.delete(&format!("/services/{}", text(&service["ID"])))?.ok()?;
             }
         }
@@ -232,20 +234,20 @@ impl<'a> Cx<'a> {
             Ok(())
         })?;
         for kind in if self.engine.in_swarm()? { &["secrets", "configs"][..] } else { &[] } {
-            for kept in self.engine.list(&format!("/{kind}"), &json!({"name": [self.prefix]}))? {
+            for kept in self.engine.list(&format!("/{kind}"), &json!({"name": [prefix]}))? {
                 self.delete(&format!("/{kind}/{}", text(&kept["ID"])))?.ok()?;
             }
         }
         let volumes = self.get("/volumes")?.json()?;
         for volume in volumes["Volumes"].as_array().into_iter().flatten() {
             let name = text(&volume["Name"]);
-            if name.starts_with(&self.prefix) {
+            if name.starts_with(&prefix) {
                 self.delete(&format!("/volumes/{name}"))?.ok()?;
             }
         }
         for image in self.engine.list("/images/json", &json!({}))? {
             for tag in image["RepoTags"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                if tag.contains(&self.prefix) {
+                if tag.contains(&prefix) {
                     self.delete(&format!("/images/{}?force=1", encode(tag)))?.ok()?;
                 }
             }

@@ -11,8 +11,7 @@ use crate::images;
 use crate::launch::Kind;
 
 /// How Debian's dockerd runs in a node of a lab.
-const REFERENCE: &str =
-    "rm -f $DIR/pidfile; exec dockerd -H unix://$SOCK --data-root $DIR/data --exec-root $DIR/run --pidfile $DIR/pidfile";
+const REFERENCE: &str = "rm -f $DIR/pidfile; exec dockerd -H unix://$SOCK --data-root $DIR/data --exec-root $DIR/run --pidfile $DIR/pidfile";
 
 /// What a lab is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -74,7 +74,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked> {
             "--reference" => asked.engine = Some(Kind::Reference),
             "--shoal" => {
                 let program = PathBuf::from(words.next().ok_or_else(|| Failure::wrong(USAGE))?);
-                asked.engine = asked.engine.filter(|kind| *kind == Kind::Reference).or(Some(Kind::Shoal(program.clone())));
+                asked.engine =
+                    asked.engine.filter(|kind| *kind == Kind::Reference).or(Some(Kind::Shoal(program.clone())));
                 asked.program = Some(program);
             }
             "--jobs" => asked.jobs = number(words.next())?,

@@ -72,14 +72,13 @@ pub async fn rage(cluster: &mut Cluster, weather: &Weather) {
     let until = Instant::now() + weather.lasts;
     while Instant::now() < until && world.violation().is_none() {
         tokio::time::sleep(world.millis(1..weather.pace)).await;
-        cluster.restart_stuck().await;
         if let Some(kind) = world.pick(&weather.kinds) {
-            strike(cluster, kind).await;
+            strike(cluster, kind);
         }
     }
 }
 
-async fn strike(cluster: &mut Cluster, kind: Kind) {
+fn strike(cluster: &mut Cluster, kind: Kind) {
     let (world, net) = (cluster.site.world.clone(), cluster.site.net.clone());
     let count = cluster.machines.len();
     let place = world.draw(0..count as u64) as usize;
@@ -89,7 +88,7 @@ async fn strike(cluster: &mut Cluster, kind: Kind) {
         Kind::Kill => cluster.machines[place].kill(false),
         Kind::PowerOff => cluster.machines[place].kill(true),
         Kind::KillLeader => cluster.machines[leader].kill(reset),
-        Kind::Start => start(cluster, place).await,
+        Kind::Start => start(cluster, place),
         Kind::CutOff | Kind::CutLeader => {
             let place = if kind == Kind::CutLeader { leader } else { place };
             world.note(format_args!("cut m{place} off"));
@@ -144,12 +143,12 @@ fn draw_quality(world: &World) -> Quality {
     quality
 }
 
-async fn start(cluster: &mut Cluster, place: usize) {
+fn start(cluster: &mut Cluster, place: usize) {
     let world = cluster.site.world.clone();
     // One that is off, if there is one.
-    let off = (0..cluster.machines.len()).find(|p| cluster.machines[*p].daemon.is_none());
+    let off = (0..cluster.machines.len()).find(|p| !cluster.machines[*p].is_on());
     let Some(machine) = off.or(Some(place)).and_then(|p| cluster.machines.get_mut(p)) else { return };
-    if machine.daemon.is_some() {
+    if machine.is_on() {
         return;
     }
     if world.has(Plant::OldDisk)
@@ -157,6 +156,6 @@ async fn start(cluster: &mut Cluster, place: usize) {
     {
         machine.disk.restore(image);
     }
-    machine.start().await;
+    machine.start();
     machine.backup = Some(machine.disk.image());
 }

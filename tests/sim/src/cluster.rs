@@ -1,10 +1,11 @@
 //! The whole cluster: how it comes up, what can be done to it, and when it is calm.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use shoal_manager::RandomIds;
 use shoal_manager::control::Filters;
-use shoal_raft::{Member, Raft, Tx};
+use shoal_raft::Tx;
 use shoal_types::object::RootCa;
 use shoal_types::spec::{Availability, ClusterSpec, NodeRole, NodeSpec};
 use shoal_types::{Change, Cluster as ClusterObject, Meta, Node, NodeId, Object, View};
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use crate::client::{Client, REGISTERS, insist, is_restless, register, replicated, service};
 use crate::invariants::unsettled;
 use crate::ledger::Ledger;
-use crate::machine::{Machine, Part, Site};
+use crate::machine::{Machine, Site};
 use crate::net::Quality;
 use crate::place::{self, Place};
 use crate::process::Door;
@@ -24,6 +25,8 @@ pub const LAST: &str = "last";
 const QUIET: Duration = Duration::from_secs(3);
 /// How long it may take to get there.
 const HEAL: Duration = Duration::from_secs(240);
+/// How long it may take to come up.
+const BOOT: Duration = Duration::from_secs(30);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -41,18 +44,16 @@ impl Cluster {
     /// It does not come up; never right.
     pub async fn boot(site: Site, managers: usize, workers: usize) -> Result<Self, String> {
         let mut this = Self { site, machines: Vec::new(), ledger: Ledger::default() };
-        this.add(true);
-        this.machines[0].start().await;
-        let first = this.machines[0].part().ok_or("the first manager does not start")?.raft.clone();
-        let member = Member { node_id: Some(this.machines[0].node), addr: this.machines[0].addr.clone() };
-        first.begin(member).await.map_err(|e| e.to_string())?;
-        let (object, node) = (this.object(), this.node_object(0));
-        shoal_manager::begin(&first, object, node).await.map_err(|e| e.to_string())?;
+        this.add(NodeRole::Manager);
+        this.machines[0].known = vec![this.machines[0].addr.clone()];
+        this.machines[0].first = Some((this.object(), this.node_object(0)));
+        this.machines[0].start();
         for number in 1..managers + workers {
-            this.add(number < managers);
+            this.add(if number < managers { NodeRole::Manager } else { NodeRole::Worker });
             this.join(number).await?;
         }
-        let door = this.site.directory.doors().into_iter().next().ok_or("no manager is there")?;
+        this.wait("managers come up", |this| this.site.directory.doors().len() == managers).await?;
+        let door = this.leading().ok_or("nobody leads")?;
         for name in REGISTERS {
             let made = door.control.create_service(register(name), None).await;
             made.map_err(|e| format!("cannot make {name}: {}", e.message))?;
@@ -60,33 +61,33 @@ impl Cluster {
         Ok(this)
     }
 
-    fn add(&mut self, is_manager: bool) {
-        let node = place::enter(self.machines.len(), || NodeId::new(&mut RandomIds));
-        self.machines.push(Machine::new(&self.site, self.machines.len(), node, is_manager));
-    }
-
-    /// Takes a machine in: its node, then its daemon, then its vote.
-    async fn join(&mut self, place: Place) -> Result<(), String> {
-        let node = self.node_object(place);
-        let leader = self.leader().ok_or("nobody leads")?;
-        let write = move |tx: &mut Tx| tx.change(Change::Put(Object::Node(node.into())));
-        leader.write(write).await.map_err(|e| format!("cannot add m{place}: {e}"))?;
-        self.machines[place].known = vec![self.machines[0].addr.clone()];
-        self.machines[place].start().await;
-        if self.machines[place].is_manager && !self.admit(place).await {
-            return Err(format!("m{place} is not taken in"));
+    async fn wait(&self, what: &str, holds: impl Fn(&Self) -> bool) -> Result<(), String> {
+        let until = Instant::now() + BOOT;
+        while !holds(self) {
+            if Instant::now() > until {
+                return Err(format!("at the beginning, in good weather, it does not happen that {what}"));
+            }
+            tokio::time::sleep(LOOK / 10).await;
         }
         Ok(())
     }
 
-    /// Asks the leader to take the manager on `place` in; whether it did.
-    pub async fn admit(&self, place: Place) -> bool {
-        let (Some(part), Some(leader)) = (self.machines[place].part(), self.leading()) else { return false };
-        let member = Member { node_id: Some(self.machines[place].node), addr: self.machines[place].addr.clone() };
-        let (raft, number) = (leader.raft.clone(), part.raft.number());
-        let admitted = leader.process.run(async move { raft.admit(number, member).await }).await;
-        self.site.world.note(format_args!("admit m{place}: {admitted:?}"));
-        matches!(admitted, Some(Ok(())))
+    fn add(&mut self, role: NodeRole) {
+        let node = place::enter(self.machines.len(), || NodeId::new(&mut RandomIds));
+        self.site.world.note(format_args!("m{} is {node}", self.machines.len()));
+        self.machines.push(Machine::new(&self.site, self.machines.len(), node, role));
+    }
+
+    /// Takes a machine in: its node, then its daemon, which sees to the rest.
+    async fn join(&mut self, place: Place) -> Result<(), String> {
+        self.wait("somebody leads", |this| this.leading().is_some()).await?;
+        let node = self.node_object(place);
+        let leader = self.leading().ok_or("nobody leads")?;
+        let write = move |tx: &mut Tx| tx.change(Change::Put(Object::Node(node.into())));
+        leader.raft.write(write).await.map_err(|e| format!("cannot add m{place}: {e}"))?;
+        self.machines[place].known = vec![self.machines[0].addr.clone()];
+        self.machines[place].start();
+        Ok(())
     }
 
     fn object(&self) -> ClusterObject {
@@ -111,7 +112,7 @@ impl Cluster {
 
     fn node_object(&self, place: Place) -> Node {
         let machine = &self.machines[place];
-        let role = if machine.is_manager { NodeRole::Manager } else { NodeRole::Worker };
+        let role = machine.role;
         Node {
             id: machine.node,
             meta: Meta::default(),
@@ -119,51 +120,28 @@ impl Cluster {
             role,
             description: None,
             status: Default::default(),
-            manager_addr: machine.is_manager.then(|| machine.addr.clone()),
+            manager_addr: (role == NodeRole::Manager).then(|| machine.addr.clone()),
             wanted_issuer: None,
         }
-    }
-
-    /// The managers that run.
-    pub fn parts(&self) -> impl Iterator<Item = (Place, &Part)> {
-        self.machines.iter().filter_map(|m| Some((m.place, m.part()?)))
     }
 
     fn leading(&self) -> Option<Door> {
         self.site.directory.doors().into_iter().find(|door| door.raft.leadership().borrow().is_some())
     }
 
-    /// The one that leads; with a network that is cut, one of those that think so.
-    pub fn leader(&self) -> Option<Raft> {
-        self.leading().map(|door| door.raft)
-    }
-
-    /// Where the leader is.
+    /// Where the leader is; with a network that is cut, one of those that think so.
     pub fn leading_place(&self) -> Option<Place> {
         self.leading().map(|door| door.process.place())
     }
 
-    /// Starts daemons whose consensus has ended by itself, as their supervisors would.
-    pub async fn restart_stuck(&mut self) {
-        for machine in &mut self.machines {
-            if machine.is_stuck() {
-                self.site.world.note(format_args!("m{} has stopped by itself", machine.place));
-                machine.kill(false);
-                machine.start().await;
-            }
-        }
-    }
-
     /// Everything works again.
-    pub async fn mend(&mut self) {
+    pub fn mend(&mut self) {
         self.site.net.set_quality(Quality::GOOD);
         self.site.net.mend();
         for machine in &mut self.machines {
             machine.disk.set_full(false);
             machine.disk.set_lag(0, 3);
-            if machine.daemon.is_none() {
-                machine.start().await;
-            }
+            machine.start();
         }
     }
 
@@ -178,7 +156,6 @@ impl Cluster {
                 return Err("clients cannot write".to_owned());
             }
             tokio::time::sleep(LOOK).await;
-            self.restart_stuck().await;
         }
         Ok(())
     }
@@ -222,9 +199,8 @@ impl Cluster {
         let (mut since, mut last) = (Instant::now(), None);
         loop {
             tokio::time::sleep(LOOK).await;
-            self.restart_stuck().await;
             let disturbed = self.disturbed();
-            let index = self.parts().map(|(_, part)| part.raft.snapshot().index()).max();
+            let index = self.site.directory.doors().iter().map(|door| door.raft.snapshot().index()).max();
             if disturbed.is_some() || index != last {
                 (since, last) = (Instant::now(), index);
             }
@@ -241,15 +217,20 @@ impl Cluster {
     }
 
     fn disturbed(&self) -> Option<String> {
-        if let Some(machine) = self.machines.iter().find(|m| m.daemon.is_none()) {
+        if let Some(machine) = self.machines.iter().find(|m| !m.is_on()) {
             return Some(format!("m{} does not start", machine.place));
         }
-        let indexes: Vec<u64> = self.parts().map(|(_, part)| part.raft.snapshot().index()).collect();
+        let Some(leader) = self.leading() else { return Some("nobody leads".to_owned()) };
+        let doors = self.site.directory.doors();
+        let indexes: Vec<u64> = doors.iter().map(|door| door.raft.snapshot().index()).collect();
         if indexes.windows(2).any(|pair| pair[0] != pair[1]) {
             return Some(format!("managers are at {indexes:?}"));
         }
-        if self.leader().is_none() {
-            return Some("nobody leads".to_owned());
+        let open: BTreeSet<u64> = doors.iter().map(|door| door.raft.number()).collect();
+        let members: BTreeSet<u64> = leader.raft.members().1.into_iter().map(|(number, _)| number).collect();
+        let participants = leader.raft.participants().len();
+        if open != members || participants != members.len() {
+            return Some(format!("{} of {} members vote, {} managers run", members.len(), participants, open.len()));
         }
         let unsettled = unsettled(&self.site.observer.latest());
         (!unsettled.is_empty()).then(|| unsettled.join("; "))

@@ -145,14 +145,14 @@ impl Disk {
         inner.files = image.files;
     }
 
-    /// A new, empty disk in its place.
-    pub fn wipe(&self) {
-        self.restore(Image { names: BTreeMap::new(), files: BTreeMap::new() });
-    }
-
     /// Whether there is space.
     pub fn set_full(&self, is_full: bool) {
         self.lock().is_full = is_full;
+    }
+
+    /// Whether there is none.
+    pub fn is_full(&self) -> bool {
+        self.lock().is_full
     }
 
     /// How many milliseconds a sync takes: from, up to.
@@ -175,6 +175,14 @@ impl Mount {
 
     fn file(&self, number: u64) -> Arc<OpenFile> {
         Arc::new(OpenFile { mount: self.clone(), number })
+    }
+
+    /// Removes all files under `dir`.
+    pub fn remove_dir(&self, dir: &Path) {
+        let Ok(mut inner) = self.inner() else { return };
+        let within: Vec<PathBuf> = inner.names.keys().filter(|path| path.starts_with(dir)).cloned().collect();
+        within.into_iter().for_each(|path| inner.change(Change::Remove(path)));
+        inner.sync_names();
     }
 
     /// Storage for a database at `path`, there or not.

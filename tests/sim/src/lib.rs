@@ -19,4 +19,5 @@ pub mod plant;
 mod process;
 pub mod run;
 mod saboteur;
+mod supervisor;
 mod world;

@@ -121,6 +121,11 @@ impl Net {
 
     // --- what machines do ---
 
+    /// Nobody listens there any more; streams that are open go on.
+    pub fn deafen(&self, place: Place) {
+        self.lock().listeners.remove(&place);
+    }
+
     /// The machine is there, under `addr` and no other.
     pub fn appear(&self, place: Place, addr: &str) {
         let mut inner = self.lock();

@@ -9,6 +9,7 @@ use shoal_types::Event;
 
 use crate::invariants::{Continuous, all_continuous};
 use crate::place::Place;
+use crate::process::Process;
 use crate::world::World;
 
 /// The observer of all managers. Cheap to clone.
@@ -47,9 +48,9 @@ impl Observer {
     }
 
     /// A manager cannot open what it has on disk: never right, unless the disk itself lies.
-    pub fn cannot_open(&self, place: Place, error: &OpenError) {
-        let full = format!("{error:?}");
-        if !full.contains("StorageFull") && !full.contains("dead") {
+    pub fn cannot_open(&self, process: &Process, error: &OpenError) {
+        let (text, place) = (format!("{error:?}"), process.place());
+        if process.is_alive() && !text.contains("StorageFull") {
             self.world.violated(format_args!("m{place} cannot read its own disk: {error}"));
         }
     }

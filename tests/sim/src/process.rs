@@ -35,7 +35,7 @@ struct Shared {
     place: Place,
     node: NodeId,
     cluster: ClusterId,
-    role: Mutex<NodeRole>,
+    role: watch::Sender<NodeRole>,
     dead: watch::Sender<bool>,
     channels: Mutex<BTreeMap<String, Channel>>,
     managers: Mutex<Vec<String>>,
@@ -56,17 +56,26 @@ pub struct Door {
     pub raft: Raft,
     /// Its clients' calls.
     pub control: Control,
+    /// Whether clients may come: it is one of the managers.
+    pub is_open: bool,
 }
 
 impl Directory {
     /// The machine's manager takes calls.
-    pub fn enter(&self, place: Place, door: Door) {
-        self.0.lock().expect("nothing panics while it is held").insert(place, door);
+    pub fn enter(&self, door: Door) {
+        self.0.lock().expect("nothing panics while it is held").insert(door.process.place(), door);
     }
 
-    /// All doors.
+    /// Clients may come.
+    pub fn open(&self, place: Place) {
+        if let Some(door) = self.0.lock().expect("nothing panics while it is held").get_mut(&place) {
+            door.is_open = true;
+        }
+    }
+
+    /// Those that clients may use.
     pub fn doors(&self) -> Vec<Door> {
-        self.0.lock().expect("nothing panics while it is held").values().cloned().collect()
+        self.0.lock().expect("nothing panics while it is held").values().filter(|d| d.is_open).cloned().collect()
     }
 
     /// It does not any more.
@@ -94,7 +103,7 @@ impl Process {
             place,
             node,
             cluster,
-            role: Mutex::new(role),
+            role: watch::channel(role).0,
             dead: watch::channel(false).0,
             channels: Mutex::default(),
             managers: Mutex::new(managers),
@@ -126,6 +135,27 @@ impl Process {
         }
     }
 
+    /// What its certificate says.
+    pub fn role(&self) -> NodeRole {
+        *self.0.role.borrow()
+    }
+
+    /// Waits until its certificate says another role.
+    pub async fn until_not(&self, role: NodeRole) {
+        // The sender is ours, so it does not go away.
+        drop(self.0.role.subscribe().wait_for(|r| *r != role).await);
+    }
+
+    /// The world that it is in.
+    pub fn world(&self) -> &World {
+        &self.0.world
+    }
+
+    /// One of the managers.
+    pub fn draw_manager(&self) -> Option<String> {
+        self.0.world.pick(&self.managers())
+    }
+
     /// Where it runs.
     pub fn place(&self) -> Place {
         self.0.place
@@ -133,7 +163,7 @@ impl Process {
 
     /// What its certificate says.
     pub fn peer(&self) -> Peer {
-        let role = *self.0.role.lock().expect("nothing panics while it is held");
+        let role = self.role();
         Peer {
             subject: Subject { node: self.0.node, role, cluster: self.0.cluster },
             addr: format!("10.0.0.{}", self.0.place),
@@ -186,7 +216,7 @@ impl Dial for Process {
 #[tonic::async_trait]
 impl Uplink for Process {
     async fn connect(&self) -> Result<Remote, UplinkError> {
-        let addr = self.0.world.pick(&self.managers()).ok_or(UplinkError::NoManager)?;
+        let addr = self.draw_manager().ok_or(UplinkError::NoManager)?;
         self.connect_to(&addr).await
     }
 
@@ -206,7 +236,7 @@ impl Uplink for Process {
     fn trust(&self, _root_ca: &str) {}
 
     fn told(&self, node: &Node) {
-        *self.0.role.lock().expect("nothing panics while it is held") = node.role;
+        self.0.role.send_if_modified(|role| std::mem::replace(role, node.role) != node.role);
     }
 }
 

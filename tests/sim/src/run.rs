@@ -113,7 +113,7 @@ async fn heal(
 ) -> Result<(), String> {
     let world = cluster.site.world.clone();
     world.note("the chaos ends");
-    cluster.mend().await;
+    cluster.mend();
     stop.send_replace(true);
     while clients.join_next().await.is_some() {}
     cluster.clean(client).await?;

@@ -25,7 +25,6 @@ const KEPT: usize = 400;
 pub struct World(Arc<Shared>);
 
 struct Shared {
-    seed: u64,
     plant: Option<Plant>,
     verbose: bool,
     start: Instant,
@@ -55,17 +54,12 @@ impl World {
             events: 0,
             violation: None,
         };
-        Self(Arc::new(Shared { seed, plant, verbose, start: Instant::now(), inner: Mutex::new(inner) }))
+        Self(Arc::new(Shared { plant, verbose, start: Instant::now(), inner: Mutex::new(inner) }))
     }
 
     /// Gives this thread the world's time and chance.
     pub fn inhabit(&self) -> shoal_ambient::Stay {
         shoal_ambient::inhabit(Rc::new(Ambient(self.clone())))
-    }
-
-    /// The seed of everything.
-    pub fn seed(&self) -> u64 {
-        self.0.seed
     }
 
     /// Whether this bug is planted.

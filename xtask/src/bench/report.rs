@@ -96,9 +96,8 @@ fn write(text: &str) -> Result<()> {
 }
 
 fn table(rows: &[Row]) -> String {
-    let line = |row: &Row| {
-        format!("| {} | {:.2} {} | {} | {} |\n", row.what, row.number, row.unit, row.goal(), row.verdict())
-    };
+    let line =
+        |row: &Row| format!("| {} | {:.2} {} | {} | {} |\n", row.what, row.number, row.unit, row.goal(), row.verdict());
     format!("| what | measured | wanted | |\n|---|---|---|---|\n{}", rows.iter().map(line).collect::<String>())
 }
 
@@ -131,8 +130,7 @@ const NOTES: &str = "
   the same program writing to a file through a pipe.
 ";
 
-const ABOUT_CLUSTER: &str =
-    "`cargo xtask bench cluster` wrote this part: three managers and two workers, each in a network namespace of its own on one machine \
+const ABOUT_CLUSTER: &str = "`cargo xtask bench cluster` wrote this part: three managers and two workers, each in a network namespace of its own on one machine \
      (`shoal lab`), Shoal and then Debian's dockerd in the same lab; medians of three.\n\n";
 
 const CLUSTER_NOTES: &str = "

@@ -45,7 +45,13 @@ pub fn rows() -> Result<Vec<Row>> {
     };
     let row = |what, number, unit, wanted, better| Row { what, number, unit, wanted, better };
     let mut rows = vec![
-        row("simulated: 5,000 nodes, 100,000 tasks, all running", after(&["tasks running after"])?, "s", 60.0, Better::Lower),
+        row(
+            "simulated: 5,000 nodes, 100,000 tasks, all running",
+            after(&["tasks running after"])?,
+            "s",
+            60.0,
+            Better::Lower,
+        ),
         row("the same, memory", after(&["memory at most"])?, "MiB", 2048.0, Better::Lower),
         row("the same, processors busy afterwards", after(&["afterwards:"])?, "% of one", 50.0, Better::Lower),
     ];

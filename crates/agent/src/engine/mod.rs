@@ -104,7 +104,8 @@ impl EngineExecutor {
             return;
         }
         match self.engine.drop_files(&name::task_name(task)).await {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
+            // gone already, or started again by hand
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => {
                 tracing::warn!("the secrets of task {} stay in memory until its container goes: {error}", task.id);
             }
             _ => {}
@@ -115,7 +116,7 @@ impl EngineExecutor {
         let mut container = watch::Container::open(&self.engine, name::task_name(task))?;
         let state = self.inspect(task).await?;
         let mut watch = Watch::starting(watch::has_health_check(&state));
-        if watch::never_started(&state) {
+        if watch::never_started(&state) || self.engine.was_cut_short(&name::task_name(task)) {
             let files = self.files(task, payloads).await?;
             let turn = self.turn(task.id).await;
             let (engine, name) = (self.engine.clone(), name::task_name(task));
@@ -135,7 +136,10 @@ impl EngineExecutor {
         container.run(&mut watch, || self.stop(task)).await
     }
 
-    async fn wait(&self, task: &Task) -> Result<(), Failure> {
+    async fn wait(&self, task: &Task, payloads: &Payloads) -> Result<(), Failure> {
+        if self.engine.was_cut_short(&name::task_name(task)) {
+            self.start(task, payloads).await?;
+        }
         let mut container = watch::Container::open(&self.engine, name::task_name(task))?;
         container.run(&mut Watch::running(), || self.stop(task)).await
     }
@@ -202,13 +206,17 @@ impl Executor for EngineExecutor {
             Action::Accept => self.accept(task),
             Action::Prepare => self.prepare(task).await,
             Action::Start => self.start(task, payloads).await,
-            Action::Wait => self.wait(task).await,
+            Action::Wait => self.wait(task, payloads).await,
             Action::Shutdown => self.stop(task).await,
             Action::Remove => self.remove(task.id).await,
         };
         let facts = self.facts(action, task).await;
         self.drop_files(action, &outcome, task).await;
         (outcome, facts)
+    }
+
+    async fn was_cut_short(&self, task: &Task) -> bool {
+        self.engine.was_cut_short(&name::task_name(task))
     }
 
     async fn remove(&self, task: TaskId) -> Result<(), Failure> {

@@ -20,6 +20,14 @@ use crate::error::Result;
 pub(crate) const NEVER: &str = "0001-01-01T00:00:00Z";
 
 impl Engine {
+    /// Whether the container of that name ended with the machine, and not by itself; and has not been started since.
+    pub fn was_cut_short(&self, name: &str) -> bool {
+        self.containers.find(name).is_ok_and(|container| {
+            let status = container.status();
+            status.lost && !status.is_running()
+        })
+    }
+
     /// Everything about a container; with the sizes of its file systems if asked, which takes as long as listing its files.
     pub async fn inspect(self: &Arc<Self>, name: &str, size: bool) -> Result<ContainerInspectResponse> {
         let container = self.containers.find(name)?;

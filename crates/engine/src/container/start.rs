@@ -111,6 +111,7 @@ impl Engine {
             status.exit_code = 0;
             status.error.clear();
             status.oom_killed = false;
+            status.lost = false;
             status.started_at = Some(started);
             status.health = plan.as_ref().map(|_| HealthState::default());
         });

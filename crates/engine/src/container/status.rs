@@ -49,6 +49,8 @@ pub(crate) struct Status {
     pub restart_count: u32,
     /// The pause before the last restart by policy, in milliseconds.
     pub backoff_ms: u64,
+    /// It ended with the machine: it neither came to an end of its own nor failed.
+    pub lost: bool,
     /// A person stopped or killed it: `unless-stopped` leaves it so at the next start of the daemon.
     pub manually_stopped: bool,
     /// Its place in the network, while it has one.

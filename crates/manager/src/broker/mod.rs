@@ -20,8 +20,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use reasons::{LogEnd, Reason};
-pub(crate) use relay::Source;
 pub use relay::LogStream;
+pub(crate) use relay::Source;
 pub use service::BrokerService;
 
 /// Lines that wait for a slow client.
@@ -240,7 +240,8 @@ impl State {
                 if awaited.is_told && is_client_slow {
                     awaited.until = now + SILENCE;
                 } else if awaited.until <= now {
-                    let reason = if awaited.is_told { Reason::Disconnected(*node) } else { Reason::NotAvailable(*node) };
+                    let reason =
+                        if awaited.is_told { Reason::Disconnected(*node) } else { Reason::NotAvailable(*node) };
                     late.push((id.clone(), *node, reason));
                 }
             }

@@ -26,6 +26,8 @@ use crate::peer::Peer;
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How long a leader may take for a request that is passed on.
 const PASSED_ON: Duration = Duration::from_secs(5);
+/// How often the members are looked at.
+const LOOK: Duration = Duration::from_millis(20);
 /// The pause before a leader is looked for again.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -100,14 +102,15 @@ impl CertificateAuthority for CaService {
                 return tx.change(Change::Remove(ObjectKind::Node(node))).map_err(|e| Status::internal(e.to_string()));
             }
             let mut after = before.as_ref().clone();
-            (after.spec.role, after.role, after.manager_addr) = (NodeRole::Worker, NodeRole::Worker, None);
+            after.spec.role = NodeRole::Worker;
             after.status.state = NodeState::Down;
             "the node has left the swarm".clone_into(&mut after.status.message);
             tx.change(Change::Put(Object::Node(Arc::new(after)))).map_err(|e| Status::internal(e.to_string()))
         };
         match self.raft.write(down).await {
-            Ok(()) => Ok(Response::new(RetireResponse {})),
-            Err(WriteError::Failed(WriteFailure::NotLeader)) => Err(lead::elsewhere(&self.raft)),
+            // A manager must not end while its vote still counts.
+            Ok(()) if self.has_no_vote(node).await => Ok(Response::new(RetireResponse {})),
+            Ok(()) | Err(WriteError::Failed(WriteFailure::NotLeader)) => Err(lead::elsewhere(&self.raft)),
             Err(error) => Err(failed(error)),
         }
     }
@@ -139,6 +142,19 @@ impl CaService {
             Err(WriteError::Failed(WriteFailure::NotLeader)) => Ok(None),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Waits until `node` has no part in consensus. `false`: this manager does not lead any more, or it takes too long.
+    async fn has_no_vote(&self, node: NodeId) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        let takes_part = || self.raft.participants().iter().any(|p| p.member.node_id == Some(node));
+        while takes_part() {
+            if self.raft.leadership().borrow().is_none() || Instant::now() > deadline {
+                return false;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        true
     }
 
     /// A certificate for the node of this very manager, from the state as it is applied here, whoever leads: for a cluster

@@ -231,6 +231,7 @@ fn failed(status: Status) -> Halt {
 }
 
 fn outcome_unknown() -> Refusal {
-    let text = "the leader was lost while the change was under way: it may have been made or not; look before you try again";
+    let text =
+        "the leader was lost while the change was under way: it may have been made or not; look before you try again";
     Refusal::new(RefusalKind::Unknown, text)
 }

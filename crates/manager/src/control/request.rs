@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shoal_raft::{Raft, Tx, WriteError, WriteFailure};
-use shoal_types::spec::{NodeSpec, ServiceSpec};
 use shoal_types::id::{ConfigKind, SecretKind};
+use shoal_types::spec::{NodeSpec, ServiceSpec};
 use shoal_types::{PayloadClass, PayloadKind, Refusal, RefusalKind};
 use shoal_wire::body::encode;
 
@@ -19,11 +19,27 @@ use super::{ClusterUpdate, ServiceUpdate};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// Answer: the service's identifier.
-    CreateService { spec: Box<ServiceSpec>, auth: Option<Arc<str>> },
-    UpdateService { input: String, spec: Box<ServiceSpec>, update: ServiceUpdate },
-    RemoveService { input: String },
-    UpdateNode { input: String, version: u64, spec: NodeSpec },
-    RemoveNode { input: String, force: bool },
+    CreateService {
+        spec: Box<ServiceSpec>,
+        auth: Option<Arc<str>>,
+    },
+    UpdateService {
+        input: String,
+        spec: Box<ServiceSpec>,
+        update: ServiceUpdate,
+    },
+    RemoveService {
+        input: String,
+    },
+    UpdateNode {
+        input: String,
+        version: u64,
+        spec: NodeSpec,
+    },
+    RemoveNode {
+        input: String,
+        force: bool,
+    },
     UpdateCluster(Box<ClusterUpdate>),
     Payload(PayloadClass, PayloadRequest),
 }

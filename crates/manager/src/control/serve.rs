@@ -27,7 +27,9 @@ impl Calls for ControlService {
             Ok(answer) => Outcome::AnswerJson(answer),
             Err(Halt::Refused(refusal)) => Outcome::RefusalJson(encode("a refusal", &refusal)?),
             Err(Halt::NotLeader) => return Err(lead::elsewhere(&self.here.raft)),
-            Err(Halt::Lost) => return Err(Status::aborted("this manager lost the lead before the write was agreed on")),
+            Err(Halt::Lost) => {
+                return Err(Status::aborted("this manager lost the lead before the write was agreed on"));
+            }
         };
         let index = self.here.raft.snapshot().index();
         Ok(Response::new(ControlWritten { outcome: Some(outcome), index }))

@@ -7,9 +7,7 @@ use shoal_raft::Tx;
 use shoal_store::resolve;
 use shoal_types::object::{JobStatus, UpdateStatus};
 use shoal_types::spec::{ServiceSpec, UpdateState};
-use shoal_types::{
-    Change, Meta, Object, ObjectKind, Refusal, Service, ServiceId, TaskState, View, validate,
-};
+use shoal_types::{Change, Meta, Object, ObjectKind, Refusal, Service, ServiceId, TaskState, View, validate};
 
 use super::{Control, Filters, Halt, Here, Request};
 use crate::ids::RandomIds;

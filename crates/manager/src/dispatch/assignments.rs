@@ -54,13 +54,7 @@ impl Dispatcher {
     }
 
     /// Sends everything, then what changes, until the outbox is replaced.
-    async fn send_all(
-        &self,
-        sender: &mut Sender,
-        all: Vec<Assigned>,
-        outbox: &Outbox,
-        tx: &Tx,
-    ) -> Result<(), Status> {
+    async fn send_all(&self, sender: &mut Sender, all: Vec<Assigned>, outbox: &Outbox, tx: &Tx) -> Result<(), Status> {
         send(sender, Assignments { complete: true, changes: all }, tx).await?;
         while let Some(changes) = outbox.take().await {
             send(sender, Assignments { complete: false, changes }, tx).await?;

@@ -5,8 +5,8 @@
 
 mod assignments;
 mod heartbeat;
-mod payloads;
 mod liveness;
+mod payloads;
 mod registration;
 mod reports;
 mod router;

@@ -155,7 +155,13 @@ impl Net {
         Ok(TokioIo::new(near))
     }
 
-    async fn pump(self: Arc<Self>, a: String, b: String, mut read: impl AsyncRead + Unpin, mut write: impl AsyncWrite + Unpin) {
+    async fn pump(
+        self: Arc<Self>,
+        a: String,
+        b: String,
+        mut read: impl AsyncRead + Unpin,
+        mut write: impl AsyncWrite + Unpin,
+    ) {
         let mut chunk = vec![0; 1 << 14];
         while let Ok(len @ 1..) = read.read(&mut chunk).await {
             self.open([&a, &b]).await;
@@ -169,7 +175,8 @@ impl Net {
 #[tonic::async_trait]
 impl Transport for Port {
     async fn call(&self, _to: u64, member: &Member, body: Vec<u8>) -> Result<Vec<u8>, TransportError> {
-        let unreachable = |reason: &str| TransportError::Unreachable { addr: member.addr.clone(), reason: reason.into() };
+        let unreachable =
+            |reason: &str| TransportError::Unreachable { addr: member.addr.clone(), reason: reason.into() };
         let open = self.net.open([&self.addr, &member.addr]);
         if tokio::time::timeout(Duration::from_millis(300), open).await.is_err() {
             return Err(unreachable("cut"));
@@ -185,7 +192,8 @@ impl Transport for Port {
 impl Dial for Port {
     async fn dial(&self, addr: &str) -> Result<Channel, UplinkError> {
         let (port, to) = (self.clone(), addr.to_owned());
-        let connector = tower::service_fn(move |_| port.net.clone().connect(port.addr.clone(), port.peer.clone(), to.clone()));
+        let connector =
+            tower::service_fn(move |_| port.net.clone().connect(port.addr.clone(), port.peer.clone(), to.clone()));
         Ok(Endpoint::from_static("http://manager").connect_with_connector_lazy(connector))
     }
 }

@@ -323,3 +323,76 @@ async fn a_manager_that_lost_the_others_goes_on_alone_with_everything() {
     third.node.stop().await;
     second.node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_were_off_for_too_long_come_back_with_their_old_keys() {
+    let mut first = Machine::begin().await;
+    let mut second = Machine::joined(&first, NodeRole::Manager).await;
+    let mut third = Machine::joined(&first, NodeRole::Worker).await;
+    first.until_ready(3).await;
+    let root = first.cluster().root_ca.clone();
+    // A worker alone.
+    third.node.stop().await;
+    age(third.dir.path(), &root);
+    third.restart().await;
+    renewed(&third.node).await;
+    first.until_ready(3).await;
+    // All of them: no manager can prove itself to another one.
+    for machine in [&first, &second, &third] {
+        machine.node.stop().await;
+        age(machine.dir.path(), &root);
+    }
+    let ids = [first.id(), second.id(), third.id()];
+    tokio::join!(first.restart(), second.restart(), third.restart());
+    tokio::join!(renewed(&first.node), renewed(&second.node), renewed(&third.node));
+    assert_eq!([first.id(), second.id(), third.id()], ids);
+    first.until_status("it works", |s| matches!(s, Status::Active(_))).await;
+    first.until_ready(3).await;
+    for machine in [first, second, third] {
+        machine.node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_that_moved_is_found_at_its_new_address() {
+    let first = Machine::begin().await;
+    let mut second = Machine::joined(&first, NodeRole::Manager).await;
+    let third = Machine::joined(&first, NodeRole::Manager).await;
+    first.until_ready(3).await;
+    let id = second.id();
+    second.node.stop().await;
+    second.port = free_port();
+    let paths = crate::paths::Paths::new(second.dir.path().to_owned());
+    let mut saved = paths.load().unwrap().unwrap();
+    (saved.asked.listen, saved.asked.advertise) = (second.addr(), second.addr());
+    paths.save(&saved).unwrap();
+    second.restart().await;
+    assert_eq!(second.id(), id);
+    let addr = second.addr();
+    first.until("the others know", |v| v.node(id).is_some_and(|n| n.manager_addr.as_ref() == Some(&addr))).await;
+    // Its vote counts: two of three go on.
+    third.node.stop().await;
+    second.node.control().unwrap().create_service(service("web", 0), None).await.unwrap();
+    assert_eq!(first.managing(id).unwrap().addr, addr);
+    first.node.stop().await;
+    second.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_join_that_nobody_answers_says_so_and_can_be_given_up() {
+    let stranger = Machine::new().await;
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let token = shoal_manager::ca::new_token("root");
+    let (node, via) = (stranger.node.clone(), nobody.clone());
+    let request = JoinRequest {
+        listen_addr: stranger.addr(),
+        remote_addrs: vec![via],
+        join_token: token,
+        ..JoinRequest::default()
+    };
+    let joining = tokio::spawn(async move { node.join(request).await });
+    stranger.until_status("it is on its way", |s| matches!(s, Status::Pending)).await;
+    stranger.node.leave(false).await.unwrap();
+    assert!(text(joining.await.unwrap(), 503).starts_with("The join was given up"));
+    assert_eq!((stranger.node.ping(), stranger.files()), ("inactive", 0));
+}

@@ -189,7 +189,7 @@ fn what_had_been_given_up_for_lost_but_ended_well_is_not_run_again() {
     let lost = world.slot(job, 0).remove(0);
     world.set_state(lost.node_id.unwrap(), NodeState::Down);
     world.run(1);
-    assert_eq!(world.slot(job, 0)[1].desired_state, TaskState::Ready);
+    assert_eq!(world.slot(job, 0)[1].desired_state, TaskState::Ready, "it is given the time to be heard of");
     world.end_task(lost.id, TaskState::Complete);
     assert_eq!(world.slot(job, 0)[1].desired_state, TaskState::Shutdown);
     world.run(60);

@@ -13,7 +13,7 @@ use super::connection::{Connection, dial};
 use super::{CallError, Supervisor};
 use crate::cgroup::{self, CgroupError};
 use crate::job::Job;
-use crate::protocol::Status;
+use crate::protocol::{Op, Status};
 use crate::record::{ExitRecord, ExitStatus, RecordError};
 
 /// A supervisor that is alive answers at once; one that does not within this time is stopped or broken.
@@ -92,8 +92,13 @@ pub(super) async fn ensure_ended(job: &Job) -> Result<ExitRecord, CallError> {
         return Ok(record);
     }
     let io = |source| CallError::Io { id: job.id.clone(), source };
-    if dial(&job.run_dir).await.map_err(io)?.is_some() {
-        return Err(io(io::ErrorKind::ConnectionAborted.into()));
+    if let Some(stream) = dial(&job.run_dir).await.map_err(io)? {
+        let connection = Connection::new(&job.id, stream);
+        // a dying one takes connections to its last moment, but answers none
+        match tokio::time::timeout(PATIENCE, connection.call(Op::Status)).await {
+            Ok(Err(CallError::Gone(_))) => {}
+            _ => return Err(io(io::ErrorKind::ConnectionAborted.into())),
+        }
     }
     // it may have left in between
     if let Some(record) = ExitRecord::load(&job.state_dir)? {

@@ -194,6 +194,8 @@ pub(super) async fn dial(run_dir: &Path) -> io::Result<Option<UnixStream>> {
             Err(err) if matches!(err.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
                 return Ok(None);
             }
+            // it died between taking the connection and looking at it: the next attempt tells
+            Err(err) if err.kind() == io::ErrorKind::ConnectionReset && Instant::now() < deadline => {}
             // more want to connect than the supervisor has accepted yet
             Err(err) if err.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(5)).await;

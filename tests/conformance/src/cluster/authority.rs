@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::view::{Cluster, SOON};
 use super::Story;
+use super::view::{Cluster, SOON};
 use crate::cx::text;
 use crate::error::{Failure, Result};
 use crate::{ensure, same, story};
@@ -16,8 +16,7 @@ pub const STORIES: &[Story] = &[
 
 /// What the list of nodes says about their certificates' roots.
 fn roots(nodes: &[Value]) -> Vec<String> {
-    let mut roots: Vec<String> =
-        nodes.iter().map(|node| text(&node["Description"]["TLSInfo"]["TrustRoot"])).collect();
+    let mut roots: Vec<String> = nodes.iter().map(|node| text(&node["Description"]["TLSInfo"]["TrustRoot"])).collect();
     roots.sort();
     roots.dedup();
     roots
@@ -77,9 +76,7 @@ fn item_067_a_locked_manager_opens_with_the_key_alone(cluster: &Cluster<'_>) -> 
     cluster.update_swarm(1, json!({"EncryptionConfig": {"AutoLockManagers": true}}), "")?;
     let key = text(&cluster.call(2, "GET", "/swarm/unlockkey", None)?.json()?["UnlockKey"]);
     ensure!(key.starts_with("SWMKEY-1-") && key.len() == 52, "key {key:?}");
-    let unlock = |node: usize, key: &str| {
-        cluster.call(node, "POST", "/swarm/unlock", Some(&json!({"UnlockKey": key})))
-    };
+    let unlock = |node: usize, key: &str| cluster.call(node, "POST", "/swarm/unlock", Some(&json!({"UnlockKey": key})));
     unlock(1, &key)?.refused(409, "swarm is not locked")?;
     let locked = |node: usize| {
         cluster.until("the manager is locked", SOON, || {
@@ -128,8 +125,7 @@ fn rotate_the_key(cluster: &Cluster<'_>, old: &str) -> Result<()> {
     cluster.update_swarm(2, json!({}), "&rotateManagerUnlockKey=true")?;
     let new = text(&cluster.call(1, "GET", "/swarm/unlockkey", None)?.json()?["UnlockKey"]);
     ensure!(new != old, "the key is the same");
-    let unlock =
-        |key: &str| cluster.call(3, "POST", "/swarm/unlock", Some(&json!({"UnlockKey": key})));
+    let unlock = |key: &str| cluster.call(3, "POST", "/swarm/unlock", Some(&json!({"UnlockKey": key})));
     cluster.until("the new key alone opens", SOON, || {
         cluster.lab.act("stop", &[3])?;
         cluster.lab.act("start", &[3])?;

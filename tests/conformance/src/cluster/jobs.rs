@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::view::{Cluster, SOON};
 use super::Story;
+use super::view::{Cluster, SOON};
 use crate::cx::text;
 use crate::error::Result;
 use crate::{ensure, same, story};
@@ -21,7 +21,8 @@ pub const STORIES: &[Story] = &[
 
 impl Cluster<'_> {
     fn job(&self, via: usize, line: &str, mode: Value) -> Result<String> {
-        let change = json!({"Mode": mode, "TaskTemplate": {"RestartPolicy": {"Condition": "on-failure", "Delay": 100_000_000}}});
+        let change =
+            json!({"Mode": mode, "TaskTemplate": {"RestartPolicy": {"Condition": "on-failure", "Delay": 100_000_000}}});
         self.cx(via).shell_service("job", line, change)
     }
 
@@ -47,8 +48,7 @@ fn slots(tasks: &[Value]) -> BTreeSet<u64> {
 }
 
 fn item_071_a_job_runs_two_at_a_time_until_five_are_complete(cluster: &Cluster<'_>) -> Result<()> {
-    let job =
-        cluster.job(2, "sleep 1", json!({"ReplicatedJob": {"MaxConcurrent": 2, "TotalCompletions": 5}}))?;
+    let job = cluster.job(2, "sleep 1", json!({"ReplicatedJob": {"MaxConcurrent": 2, "TotalCompletions": 5}}))?;
     let mut most = 0;
     let done = cluster.until("five are complete", SOON, || {
         let running = cluster.cx(1).tasks(&job)?.iter().filter(|task| task["Status"]["State"] == "running").count();
@@ -109,8 +109,7 @@ fn a_failed_task_of_a_job_is_tried_again(cluster: &Cluster<'_>) -> Result<()> {
 }
 
 fn a_job_goes_on_when_a_node_or_the_leader_is_lost(cluster: &Cluster<'_>) -> Result<()> {
-    let job =
-        cluster.job(1, "sleep 1", json!({"ReplicatedJob": {"MaxConcurrent": 5, "TotalCompletions": 20}}))?;
+    let job = cluster.job(1, "sleep 1", json!({"ReplicatedJob": {"MaxConcurrent": 5, "TotalCompletions": 20}}))?;
     cluster.until("some are complete", SOON, || {
         ensure!(!cluster.complete(1, &job)?.is_empty(), "none yet");
         Ok(())

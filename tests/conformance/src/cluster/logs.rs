@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::view::{Cluster, SOON};
 use super::Story;
+use super::view::{Cluster, SOON};
 use crate::cx::{Output, demultiplex, text};
 use crate::error::Result;
 use crate::{ensure, same, story};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::view::{Cluster, SOON};
 use super::Story;
+use super::view::{Cluster, SOON};
 use crate::cx::text;
 use crate::error::{Failure, Result};
 use crate::{ensure, same, story};

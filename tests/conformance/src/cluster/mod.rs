@@ -15,6 +15,7 @@ use crate::launch::Kind;
 
 mod authority;
 mod heal;
+mod itself;
 mod jobs;
 mod join;
 mod logs;
@@ -98,9 +99,13 @@ pub fn all() -> Vec<Story> {
 /// A lab cannot be made.
 pub fn run(asked: &Asked) -> Result<Option<Tally>> {
     let mut tally = Tally::default();
-    let wanted = |story: &Story| asked.words.is_empty() || asked.words.iter().any(|word| story.name.contains(word));
+    let wanted = |name: &str| asked.words.is_empty() || asked.words.iter().any(|word| name.contains(word));
+    if asked.kind != Kind::Reference {
+        itself::check(&asked.program, wanted, &mut tally);
+    }
     for start in [Start::Five, Start::Loose] {
-        let stories: Vec<Story> = all().into_iter().filter(|story| story.start == start && wanted(story)).collect();
+        let stories: Vec<Story> =
+            all().into_iter().filter(|story| story.start == start && wanted(story.name)).collect();
         if !stories.is_empty() {
             tell_all(asked, start, &stories, &mut tally)?;
         }

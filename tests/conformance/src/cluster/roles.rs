@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::view::{Cluster, SOON, list};
 use super::Story;
+use super::view::{Cluster, SOON, list};
 use crate::cx::text;
 use crate::error::Result;
 use crate::http::Answer;
@@ -192,9 +192,7 @@ fn item_065_a_manager_leaves_only_with_force_and_is_told_why(cluster: &Cluster<'
     cluster.lab.act("kill", &[3])?;
     cluster.wait_managers(1, 2)?;
     let why = "Removing this node leaves 1 managers out of 3. Without a Raft quorum your swarm will be inaccessible. ";
-    cluster.until("the reason is told", SOON, || {
-        leave(2)?.refused(503, &format!("{start}{why}{end}")).map(drop)
-    })
+    cluster.until("the reason is told", SOON, || leave(2)?.refused(503, &format!("{start}{why}{end}")).map(drop))
 }
 
 fn a_worker_leaves_and_joins_again_through_another_manager(cluster: &Cluster<'_>) -> Result<()> {

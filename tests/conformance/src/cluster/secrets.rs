@@ -1,12 +1,13 @@
 //! Secrets and configs: what is told of them, where they arrive, and where they never are.
 
-use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::view::{Cluster, SOON};
 use super::Story;
+use super::view::{Cluster, SOON};
+use crate::client::finish;
 use crate::cx::{array, text};
 use crate::error::{Failure, Result};
 use crate::http::Answer;
@@ -146,34 +147,25 @@ fn secrets_and_configs_arrive_on_every_node_as_asked(cluster: &Cluster<'_>) -> R
     Ok(())
 }
 
-/// Files below a directory, apart from those of other file systems, that contain these bytes.
-fn search(directory: &Path, wanted: &[u8], found: &mut Vec<String>) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let (path, kind) = (entry.path(), entry.file_type());
-        match kind {
-            Ok(kind) if kind.is_dir() => search(&path, wanted, found),
-            Ok(kind) if kind.is_file() => {
-                let bytes = fs::read(&path).unwrap_or_default();
-                if bytes.windows(wanted.len()).any(|window| window == wanted) {
-                    found.push(path.display().to_string());
-                }
-            }
-            _ => {}
-        }
-    }
+/// Files below a directory that contain this text.
+fn search(directory: &Path, wanted: &str) -> Result<Vec<String>> {
+    let mut grep = Command::new("grep");
+    grep.args(["--recursive", "--files-with-matches", "--text", "--fixed-strings", "--devices=skip", wanted])
+        .arg(directory);
+    Ok(finish(grep, None)?.out.lines().map(str::to_owned).collect())
 }
 
 fn a_secret_is_on_no_disk(cluster: &Cluster<'_>) -> Result<()> {
-    let plain = b"never-on-a-disk-5521";
+    let plain = "never-on-a-disk-5521";
     let (secret, config) = (cluster.fresh("s"), cluster.fresh("c"));
-    let (one, two) = (cluster.keep(1, "secrets", &secret, plain)?, cluster.keep(1, "configs", &config, b"c")?);
+    let (one, two) =
+        (cluster.keep(1, "secrets", &secret, plain.as_bytes())?, cluster.keep(1, "configs", &config, b"c")?);
     let service = cluster.using((&one, &secret), (&two, &config))?;
-    let look = |part: &str| -> Vec<String> {
-        let mut found = Vec::new();
-        cluster.lab.nodes().for_each(|node| search(&cluster.lab.home(node).join(part), plain, &mut found));
-        found
+    let look = |part: &str| -> Result<Vec<String>> {
+        let found = cluster.lab.nodes().map(|node| search(&cluster.lab.home(node).join(part), plain));
+        Ok(found.collect::<Result<Vec<_>>>()?.concat())
     };
-    ensure!(look("data/swarm").is_empty(), "in the swarm's state: {:?}", look("data/swarm"));
+    same!(look("data/swarm")?, Vec::<String>::new(), "in the swarm's state");
     let info = cluster.cx(4).inspect(&text(&cluster.containers(4)?[0]["Id"]))?;
     ensure!(!info.to_string().contains("never-on-a-disk"), "in what inspect tells");
     cluster.cx(1).delete(&format!("/services/{service}"))?.ok()?;
@@ -183,7 +175,7 @@ fn a_secret_is_on_no_disk(cluster: &Cluster<'_>) -> Result<()> {
         Ok(())
     })?;
     for part in ["data", "run"] {
-        ensure!(look(part).is_empty(), "left behind: {:?}", look(part));
+        same!(look(part)?, Vec::<String>::new(), "left behind");
     }
     Ok(())
 }

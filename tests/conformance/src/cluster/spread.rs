@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::view::{Cluster, SOON};
 use super::Story;
+use super::view::{Cluster, SOON};
 use crate::cx::text;
 use crate::error::Result;
 use crate::{ensure, same, story};
@@ -104,10 +104,8 @@ fn item_041_nothing_returns_to_a_node_that_was_drained(cluster: &Cluster<'_>) ->
     let before = cluster.processes(1, &service)?.len();
     cluster.update_node(1, &four, &json!({"Availability": "active"}))?;
     // a later service finds room there, and by then the earlier one would have moved
-    let later = cx.service(
-        "later",
-        json!({"TaskTemplate": {"Placement": {"Constraints": [format!("node.id=={four}")]}}}),
-    )?;
+    let later =
+        cx.service("later", json!({"TaskTemplate": {"Placement": {"Constraints": [format!("node.id=={four}")]}}}))?;
     cx.wait_running(&later, 1)?;
     same!((cluster.spread(1, &service)?[3], before), (0, 5), "tasks that returned");
     cx.update(&service, json!({"Mode": {"Replicated": {"Replicas": 9}}}))?;

@@ -119,8 +119,7 @@ impl<'a> Cluster<'a> {
     pub fn wait_managers(&self, via: usize, count: usize) -> Result<()> {
         self.until(&format!("{count} managers are reachable, as node {via} sees it"), SOON, || {
             let nodes = self.nodes(via)?;
-            let reachable =
-                nodes.iter().filter(|node| node["ManagerStatus"]["Reachability"] == "reachable").count();
+            let reachable = nodes.iter().filter(|node| node["ManagerStatus"]["Reachability"] == "reachable").count();
             ensure!(reachable == count, "{reachable} are: {}", list(&nodes));
             Ok(())
         })
@@ -274,8 +273,10 @@ impl<'a> Cluster<'a> {
 
 /// Object ids with their versions, in order.
 fn versions(list: &Value) -> Result<Vec<(String, u64)>> {
-    let mut seen: Vec<(String, u64)> =
-        array(list).iter().map(|object| (text(&object["ID"]), object["Version"]["Index"].as_u64().unwrap_or(0))).collect();
+    let mut seen: Vec<(String, u64)> = array(list)
+        .iter()
+        .map(|object| (text(&object["ID"]), object["Version"]["Index"].as_u64().unwrap_or(0)))
+        .collect();
     seen.sort();
     Ok(seen)
 }
