@@ -57,8 +57,9 @@ impl FakeManager {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         let this = Self { mood: Arc::new(Mutex::new(mood)), addr, greeted };
-        let server =
-            Server::builder().add_service(DispatcherServer::new(this.clone())).add_service(LogBrokerServer::new(this.clone()));
+        let server = Server::builder()
+            .add_service(DispatcherServer::new(this.clone()))
+            .add_service(LogBrokerServer::new(this.clone()));
         tokio::spawn(server.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)));
         this
     }

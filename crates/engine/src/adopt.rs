@@ -26,6 +26,11 @@ use crate::signal;
 /// The exit code of a container that ended with the machine.
 const LOST: i32 = 255;
 
+/// How long a container that was never started may take to end.
+const UNSTARTED: Duration = Duration::from_secs(10);
+/// How long it is waited before it is told again.
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// What was found on the disk.
 pub(crate) struct Found {
     containers: Vec<FoundContainer>,
@@ -75,11 +80,7 @@ async fn fate(layout: &Layout, id: &str, status: &Status) -> Fate {
             State::Running | State::Paused | State::Ended => Fate::Alive(supervisor, state),
             // the earlier daemon did not come to start it
             State::Creating | State::Created => {
-                if let Err(error) = supervisor.signal(Target::Main, signal::KILL).await {
-                    tracing::warn!(container = id, %error, "a container that was never started stays until it is removed");
-                }
-                // its end is what is waited for, not how it ended
-                supervisor.wait().await.ok();
+                end_unstarted(&supervisor, id).await;
                 Fate::Idle
             }
         },
@@ -95,6 +96,27 @@ async fn fate(layout: &Layout, id: &str, status: &Status) -> Fate {
         Err(error) => {
             tracing::warn!(container = id, %error, "supervisor cannot be asked");
             Fate::Silent
+        }
+    }
+}
+
+/// Ends a container that nobody will start. One that is just being made cannot be signalled yet, and would wait for its start
+/// for ever: it is told again until it has heard.
+async fn end_unstarted(supervisor: &Supervisor, id: &str) {
+    let kill = async {
+        loop {
+            if let Err(error) = supervisor.signal(Target::Main, signal::KILL).await {
+                tracing::debug!(container = id, %error, "a container that was never started does not end yet");
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
+    tokio::select! {
+        // its end is what is waited for, not how it ended
+        _ = supervisor.wait() => {}
+        () = kill => {}
+        () = tokio::time::sleep(UNSTARTED) => {
+            tracing::warn!(container = id, "a container that was never started stays until it is removed");
         }
     }
 }

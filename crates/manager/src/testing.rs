@@ -55,7 +55,7 @@ impl Fixture {
     }
 }
 
-fn first_node(id: NodeId, addr: &str) -> Node {
+pub fn first_node(id: NodeId, addr: &str) -> Node {
     Node {
         id,
         meta: Meta::default(),

@@ -128,7 +128,8 @@ impl ConsensusService {
     async fn call_back(&self, number: u64, addr: &str) -> Result<(), Status> {
         let failed = |reason: &str| {
             let text = "could not connect to prospective new cluster member using its advertised address";
-            Status::failed_precondition(format!("{text}: {reason}"))
+            // It may be there in a moment, so it may ask again.
+            Status::unavailable(format!("{text}: {reason}"))
         };
         let transport = GrpcTransport::new(self.dial.clone());
         let mut client = transport.connect(addr).await.map_err(|e| failed(&e.to_string()))?;
@@ -164,20 +165,4 @@ fn unreachable(addr: &str, reason: String) -> TransportError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unspecified_host_is_the_caller() {
-        let at = |addr, caller| advertised(addr, caller).ok();
-        assert_eq!(at("10.0.0.1:2377", "10.0.0.9").as_deref(), Some("10.0.0.1:2377"));
-        assert_eq!(at("manager.example:2377", "10.0.0.9").as_deref(), Some("manager.example:2377"));
-        assert_eq!(at("0.0.0.0:2377", "10.0.0.9").as_deref(), Some("10.0.0.9:2377"));
-        assert_eq!(at("[::]:2377", "fd00::9").as_deref(), Some("[fd00::9]:2377"));
-        assert_eq!(at(":2377", "10.0.0.9").as_deref(), Some("10.0.0.9:2377"));
-        for bad in ["10.0.0.1", "10.0.0.1:0", "10.0.0.1:x", "10.0.0.1:70000", ""] {
-            assert_eq!(at(bad, "10.0.0.9"), None, "{bad}");
-        }
-        assert_eq!(at("0.0.0.0:2377", ""), None);
-    }
-}
+mod tests;

@@ -18,6 +18,10 @@ use crate::membership::Membership;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The pause before the managers are asked again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often the leader may fail to call this manager back, until it is told that its address is wrong.
+const CALLED_BACK: u32 = 2;
+/// How the leader says so.
+const UNREACHED: &str = "could not connect to prospective new cluster member";
 /// How often one manager may name another as the leader.
 const HOPS: usize = 4;
 
@@ -50,7 +54,7 @@ enum Attempt {
 /// # Errors
 /// [`AdmissionError`].
 pub async fn join(membership: &Membership, raft: &Raft, quit: &CancellationToken) -> Result<u32, AdmissionError> {
-    let mut backoff = BACKOFF.0;
+    let (mut backoff, mut unreached) = (BACKOFF.0, 0);
     loop {
         let attempt = tokio::select! {
             attempt = everywhere(membership, raft) => attempt,
@@ -59,6 +63,12 @@ pub async fn join(membership: &Membership, raft: &Raft, quit: &CancellationToken
         match attempt {
             Ok(managers) => return Ok(managers),
             Err(Attempt::Status(status)) if is_final(&status) => return Err(AdmissionError::Refused(status)),
+            Err(Attempt::Status(status)) if status.message().starts_with(UNREACHED) => {
+                unreached += 1;
+                if unreached >= CALLED_BACK {
+                    return Err(AdmissionError::Refused(status));
+                }
+            }
             Err(error) => tracing::warn!(%error, "this manager is not one of the managers yet; trying again"),
         }
         tokio::select! {

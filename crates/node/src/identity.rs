@@ -68,6 +68,9 @@ pub enum IdentityError {
     /// The certificate is damaged, or not one of a cluster.
     #[error("the certificate of this node is not usable: {0}")]
     Certificate(String),
+    /// The node has left, or stops.
+    #[error("this node's membership has ended")]
+    Ended,
 }
 
 impl Identity {

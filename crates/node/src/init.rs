@@ -150,20 +150,12 @@ impl Node {
             }
             Status::Pending | Status::Active(_) | Status::Failed(_) => {}
         }
+        self.readdress(&request)?;
         self.status.send_replace(Status::Pending);
         if let Some(member) = member.take() {
             member.stop().await;
         }
-        if !request.advertise_addr.is_empty() || !request.listen_addr.is_empty() {
-            self.readdress(&request)?;
-        }
-        let alone = async {
-            let Found::Node(identity, vault) = Vault::find(&self.paths.certificates()).map_err(|e| failed(&e))? else {
-                return Err(failed(&"there is no state of a manager here"));
-            };
-            self.come_back(identity, vault, Some(Start::Alone)).await.map_err(|e| failed(&e))
-        };
-        match alone.await {
+        match self.return_as(Some(Start::Alone)).await {
             Ok(begun) => {
                 let node = begun.membership.node();
                 *member = Some(begun);
@@ -171,10 +163,27 @@ impl Node {
                 Ok(node)
             }
             Err(refusal) => {
-                self.status.send_replace(Status::Failed(refusal.message.clone().into()));
+                // As it was, where that goes.
+                match self.return_as(None).await {
+                    Ok(back) => *member = Some(back),
+                    Err(_) => drop(self.status.send_replace(Status::Failed(refusal.message.clone().into()))),
+                }
                 Err(refusal)
             }
         }
+    }
+
+    /// The membership that the files tell of, with the keys that this node had until now.
+    async fn return_as(&self, start: Option<Start>) -> Result<Member, Refusal> {
+        let (identity, vault) = match self.local() {
+            Some(before) => before.vault.reopen().map_err(|e| failed(&e))?,
+            None => match Vault::find(&self.paths.certificates()).map_err(|e| failed(&e))? {
+                Found::Node(identity, vault) => (identity, vault),
+                Found::Locked(_) => return Err(locked()),
+                Found::Nothing => return Err(failed(&"there is no state of a manager here")),
+            },
+        };
+        self.come_back(identity, vault, start).await.map_err(|e| failed(&e))
     }
 
     /// Addresses that the user gives anew.

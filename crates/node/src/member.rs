@@ -82,6 +82,8 @@ impl Member {
         self.renewal.abort();
         self.stop.cancel();
         drop(self.supervisor.await);
+        drop(self.renewal.await);
+        self.membership.end();
     }
 
     /// Tells the managers that this node leaves, ends everything, and removes the containers of tasks.

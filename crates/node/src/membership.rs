@@ -40,9 +40,13 @@ pub struct Membership {
     pub greeted: watch::Sender<bool>,
     /// Asks for a new certificate at once: something says that the role has changed.
     pub doubt: Notify,
-    /// Held while the identity changes: one change at a time.
-    turn: Mutex<()>,
+    /// Held while the identity changes: one change at a time, and none after the end.
+    turn: Mutex<Over>,
 }
+
+/// Whether the membership has ended: nothing is written any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Over(bool);
 
 /// The manager on this node, as the rest of the node uses it.
 #[derive(Clone)]
@@ -78,7 +82,7 @@ impl Membership {
             wanted: watch::channel(None).0,
             greeted: watch::channel(false).0,
             doubt: Notify::new(),
-            turn: Mutex::default(),
+            turn: Mutex::new(Over(false)),
         }))
     }
 
@@ -115,8 +119,17 @@ impl Membership {
     /// # Errors
     /// It cannot be kept; everything is as before then.
     pub fn take(&self, identity: Identity) -> Result<(), IdentityError> {
-        let _turn = self.turn.lock().expect("nothing panics while it is held");
+        let over = self.turn.lock().expect("nothing panics while it is held");
+        if *over == Over(true) {
+            return Err(IdentityError::Ended);
+        }
         self.replace(identity)
+    }
+
+    /// From now on nothing of this membership is written.
+    pub fn end(&self) {
+        *self.turn.lock().expect("nothing panics while it is held") = Over(true);
+        self.remotes.end();
     }
 
     fn replace(&self, identity: Identity) -> Result<(), IdentityError> {
@@ -133,8 +146,8 @@ impl Membership {
 
     /// Trusts the roots that a manager names, which this node trusted when it said so.
     pub fn trust(&self, root_pem: &str) {
-        let _turn = self.turn.lock().expect("nothing panics while it is held");
-        if root_pem.is_empty() || self.identity.borrow().root_pem() == root_pem {
+        let over = self.turn.lock().expect("nothing panics while it is held");
+        if *over == Over(true) || root_pem.is_empty() || self.identity.borrow().root_pem() == root_pem {
             return;
         }
         let identity = self.identity.borrow().trusting(root_pem);

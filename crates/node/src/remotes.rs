@@ -31,6 +31,8 @@ struct Known {
     /// Addresses that a user gave or a manager named as the leader's.
     hints: Vec<String>,
     weights: HashMap<String, f64>,
+    /// Nothing is written any more.
+    over: bool,
 }
 
 impl Remotes {
@@ -59,7 +61,7 @@ impl Remotes {
         let known = &mut *self.known();
         let mut managers = managers.to_vec();
         managers.sort();
-        if managers.is_empty() || known.managers == managers {
+        if known.over || managers.is_empty() || known.managers == managers {
             return;
         }
         known.hints.clear();
@@ -70,6 +72,11 @@ impl Remotes {
         if let Err(error) = write_durably(&self.path, &bytes, 0o600) {
             tracing::warn!(%error, path = %self.path.display(), "cannot keep which managers there are");
         }
+    }
+
+    /// From now on nothing is written.
+    pub fn end(&self) {
+        self.known().over = true;
     }
 
     /// What came of turning to the manager on `addr`.

@@ -148,6 +148,20 @@ impl Vault {
         written
     }
 
+    /// What the directory holds, opened with the key that these are sealed with.
+    ///
+    /// # Errors
+    /// Its files are damaged or cannot be read, or another key seals them.
+    pub fn reopen(&self) -> Result<(Identity, Self), IdentityError> {
+        let seal = self.held().seal.clone();
+        let found = match (Self::find(&self.dir)?, seal) {
+            (Found::Node(identity, vault), _) => Some((identity, vault)),
+            (Found::Locked(locked), Some(key)) => locked.open(&key)?,
+            _ => None,
+        };
+        found.ok_or_else(|| missing(CERT))
+    }
+
     fn write_keys(&self, held: &mut Held, keys: Keys) -> Result<(), IdentityError> {
         let path = self.dir.join(KEY);
         keys.save(&path, held.seal.as_ref()).map_err(failed("write", &path))?;

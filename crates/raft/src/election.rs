@@ -65,7 +65,8 @@ impl Raft {
         let is_for = |number: u64| number == self.mesh.number || opinions.contains(&(number, Opinion::For));
         // One that was heard meanwhile is to be followed.
         let is_heard = self.mesh.contacts.heard().is_some_and(|at| at > asked || at.elapsed() <= LEASE);
-        if is_voter(membership, self.mesh.number) && is_majority(membership, is_for) && !is_heard && !self.is_in_doubt() {
+        if is_voter(membership, self.mesh.number) && is_majority(membership, is_for) && !is_heard && !self.is_in_doubt()
+        {
             self.stand().await;
         }
     }

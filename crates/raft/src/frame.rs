@@ -76,7 +76,8 @@ impl DataKey {
     /// Whether somewhere in `bytes` is a record that was written after everything before it was safe.
     pub fn was_safe(&self, bytes: &[u8]) -> bool {
         let end = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
-        let marked = |at: &usize| bytes[*at..].first_chunk::<4>().is_some_and(|len| u32::from_le_bytes(*len) >= AFTER_SYNC);
+        let marked =
+            |at: &usize| bytes[*at..].first_chunk::<4>().is_some_and(|len| u32::from_le_bytes(*len) >= AFTER_SYNC);
         (0..end).filter(marked).any(|at| matches!(self.open(&bytes[at..]), Ok(Frame::Record { .. })))
     }
 
@@ -159,7 +160,9 @@ mod tests {
         key.seal_after_sync(b"next batch", &mut bytes);
         assert!(key.was_safe(&bytes));
         let start = bytes.len() - b"next batch".len() - OVERHEAD;
-        assert!(matches!(key.open(&bytes[start..]).unwrap(), Frame::Record { content, .. } if content == b"next batch"));
+        assert!(
+            matches!(key.open(&bytes[start..]).unwrap(), Frame::Record { content, .. } if content == b"next batch")
+        );
         bytes.pop();
         assert!(!key.was_safe(&bytes));
     }

@@ -171,7 +171,8 @@ impl Raft {
 
     async fn drop_member(&self, leaves: &Participant) -> Result<(), ChangeFailed> {
         let number = [leaves.number].into();
-        let change = if leaves.is_voter { ChangeMembers::RemoveVoters(number) } else { ChangeMembers::RemoveNodes(number) };
+        let change =
+            if leaves.is_voter { ChangeMembers::RemoveVoters(number) } else { ChangeMembers::RemoveNodes(number) };
         self.change(change).await?;
         // The algorithm sends it nothing any more. Should this be lost, it asks when it hears no leader.
         let (mesh, vote, leaves) = (self.mesh.clone(), self.newest_vote(), leaves.clone());
@@ -233,7 +234,9 @@ impl Raft {
             match outcome {
                 Ok(_) => return Ok(()),
                 // The one before is not agreed on yet.
-                Err(Failed::APIError(ClientWriteError::ChangeMembershipError(ChangeMembershipError::InProgress(_)))) => {
+                Err(Failed::APIError(ClientWriteError::ChangeMembershipError(ChangeMembershipError::InProgress(
+                    _,
+                )))) => {
                     tokio::time::sleep(LOOK).await;
                 }
                 Err(Failed::APIError(ClientWriteError::ForwardToLeader(_))) => return Err(ChangeFailed::NotLeader),

@@ -269,9 +269,7 @@ impl Raft {
         let config = self.core.metrics().borrow().membership_config.clone();
         let members = config.membership();
         let listed = members.nodes().map(|(number, member)| (*number, member.clone()));
-        listed
-            .map(|(number, member)| Participant { number, member, is_voter: is_voter(members, number) })
-            .collect()
+        listed.map(|(number, member)| Participant { number, member, is_voter: is_voter(members, number) }).collect()
     }
 
     /// Whether a manager can be reached, as the leader sees it: the leader tells all others. Without a leader, whether

@@ -208,10 +208,7 @@ impl Draft {
         Ok(())
     }
 
-    fn write(
-        &mut self,
-        write: impl FnOnce(&mut BufWriter<Cursor>) -> io::Result<()>,
-    ) -> Result<(), SnapshotError> {
+    fn write(&mut self, write: impl FnOnce(&mut BufWriter<Cursor>) -> io::Result<()>) -> Result<(), SnapshotError> {
         self.file.as_mut().map_or(Ok(()), write).map_err(|source| self.dir.io(&self.temp, source))
     }
 

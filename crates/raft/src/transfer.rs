@@ -119,7 +119,9 @@ async fn deliver(line: &Line, piece: Piece, content: &[u8]) -> Result<(Vote, u64
 
 async fn read(pieces: &Pieces) -> Result<Option<Vec<u8>>, SnapshotError> {
     let pieces = pieces.clone();
-    shoal_ambient::blocking(move || pieces.next()).await.expect("reading a snapshot does not panic and is not cancelled")
+    shoal_ambient::blocking(move || pieces.next())
+        .await
+        .expect("reading a snapshot does not panic and is not cancelled")
 }
 
 // === the receiver ===

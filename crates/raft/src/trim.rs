@@ -42,7 +42,8 @@ impl Trim {
                 let now = metrics.borrow_and_update();
                 (now.last_applied.map_or(0, |id| id.index), now.snapshot.map_or(0, |id| id.index))
             };
-            let limits = self.publisher.snapshot().cluster().map_or_else(|| self.fallback.clone(), |c| c.spec.raft.clone());
+            let limits =
+                self.publisher.snapshot().cluster().map_or_else(|| self.fallback.clone(), |c| c.spec.raft.clone());
             let interval = match limits.snapshot_interval {
                 0 => self.fallback.snapshot_interval,
                 interval => interval,

@@ -164,6 +164,17 @@ fn a_service_is_found_by_its_name_in_any_case_until_it_is_renamed_or_removed() {
 }
 
 #[test]
+fn what_a_transaction_has_written_has_no_version_that_anybody_has_seen() {
+    let store = store(&[Change::Put(service(1, "a")), Change::Put(node(2, "b"))]);
+    let mut tx = Tx::new(&store.snapshot());
+    let seen = (tx.service(id(1)).unwrap().meta.version, tx.node(id(2)).unwrap().meta.version);
+    tx.change(Change::Put(service(1, "a"))).unwrap();
+    tx.change(Change::Put(node(2, "c"))).unwrap();
+    let now = (tx.service(id(1)).unwrap().meta.version, tx.node(id(2)).unwrap().meta.version);
+    assert!(now.0 > seen.0 && now.1 > seen.1, "{seen:?} {now:?}");
+}
+
+#[test]
 fn a_transaction_refuses_a_name_that_is_taken_in_another_case() {
     let mut tx = Tx::new(&store(&[Change::Put(service(1, "web"))]).snapshot());
     let refusal = Refusal::from(tx.change(Change::Put(service(2, "Web"))).unwrap_err());

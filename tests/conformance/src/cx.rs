@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::{Done, Engine};
+use crate::client::{Api, Done, Engine};
 use crate::error::{Failure, Result};
 use crate::http::{Answer, Stream, encode};
 
@@ -226,7 +226,9 @@ impl<'a> Cx<'a> {
         }
         self.until("every container of the test is gone", 40, || {
             let left = self.mine()?;
-            for container in left.iter().filter(|container| container["Labels"]["com.docker.swarm.task"].is_null()) {
+            // the reference leaves the tasks of a removed job as they are
+            let is_ours = |c: &&Value| self.engine.api < Api(1, 44) || c["Labels"]["com.docker.swarm.task"].is_null();
+            for container in left.iter().filter(is_ours) {
                 self.delete(&format!("/containers/{}?force=1&v=1", text(&container["Id"])))?;
             }
             let left = self.mine()?;

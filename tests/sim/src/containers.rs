@@ -1,8 +1,7 @@
 //! A machine's containers: they outlive its daemon, and end with its power.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -12,7 +11,7 @@ use shoal_agent::payloads::Payloads;
 use shoal_lifecycle::{Action, Facts, Failure};
 use shoal_types::object::{ContainerStatus, NodeDescription, Platform};
 use shoal_types::spec::Resources;
-use shoal_types::{ServiceId, Task, TaskId};
+use shoal_types::{Task, TaskId};
 use shoal_wire::logs::{LogLine, LogOptions};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -39,11 +38,7 @@ pub struct Containers {
 
 /// A container.
 #[derive(Debug, Clone)]
-pub struct Container {
-    /// Whose it is.
-    pub service: ServiceId,
-    /// Which of the service's.
-    pub slot: u64,
+struct Container {
     state: State,
 }
 
@@ -72,9 +67,9 @@ impl Containers {
     }
 
     /// Those that run now.
-    pub fn running(&self) -> BTreeMap<TaskId, Container> {
+    pub fn running(&self) -> BTreeSet<TaskId> {
         let now = Instant::now();
-        self.lock().iter().filter(|(_, c)| c.runs(now)).map(|(id, c)| (*id, c.clone())).collect()
+        self.lock().iter().filter(|(_, c)| c.runs(now)).map(|(id, _)| *id).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, Container>> {
@@ -90,7 +85,7 @@ impl Containers {
         if self.world.chance(0.02) {
             return Err(Failure::Temporary("the registry does not answer".into()));
         }
-        let new = Container { service: task.service_id, slot: task.slot, state: State::Created };
+        let new = Container { state: State::Created };
         self.lock().entry(task.id).or_insert(new);
         Ok(())
     }
@@ -212,6 +207,3 @@ impl Executor for Containers {
 fn exit(code: i64) -> Failure {
     Failure::Final(format!("task: non-zero exit ({code})"))
 }
-
-/// How long a machine may take to bring its containers to what is wanted.
-pub const SETTLE: Duration = Duration::from_secs(3);

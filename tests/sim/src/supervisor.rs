@@ -85,7 +85,8 @@ impl Supervisor {
             }
         };
         let running = Running::start(&self.site, &self.process, raft.clone());
-        let place = self.take_place(&raft);
+        let first = self.first.take();
+        let place = self.take_place(&raft, first);
         let is_in = tokio::select! {
             is_in = place => is_in,
             () = self.process.until_not(NodeRole::Manager) => false,
@@ -102,9 +103,9 @@ impl Supervisor {
     }
 
     /// Whether this manager is one of the managers.
-    async fn take_place(&mut self, raft: &Raft) -> bool {
+    async fn take_place(&self, raft: &Raft, first: Option<(Cluster, Node)>) -> bool {
         let addr = self.addr.clone();
-        if let Some((cluster, node)) = self.first.take() {
+        if let Some((cluster, node)) = first {
             let begun = raft.begin(Member { node_id: Some(node.id), addr }).await;
             let begun = begun.is_ok() && shoal_manager::begin(raft, cluster, node).await.is_ok();
             if !begun {

@@ -52,7 +52,13 @@ async fn engine_version(State(api): State<Api>) -> Answer {
 
 async fn info(State(api): State<Api>) -> Answer {
     let mut info = serde_json::to_value(api.engine.info()).expect("plain values always serialise");
-    info["Swarm"] = super::swarm::info(&api).await;
+    let swarm = super::swarm::info(&api).await;
+    if let Some(warnings) = swarm["Warnings"].as_array() {
+        let mut all = info["Warnings"].as_array().cloned().unwrap_or_default();
+        all.extend(warnings.iter().cloned());
+        info["Warnings"] = all.into();
+    }
+    info["Swarm"] = swarm;
     Ok(Answered(info).into_response())
 }
 

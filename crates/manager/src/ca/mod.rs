@@ -25,8 +25,8 @@ use x509_parser::prelude::{FromDer, Pem, X509Certificate};
 pub use gate::gate;
 pub use request::{Request, RequestError};
 pub use service::CaService;
-pub use unlock::{KeyTextError, UnlockKey, WrongKey};
 pub use token::{JoinToken, TokenError, new_token, renew_secret};
+pub use unlock::{KeyTextError, UnlockKey, WrongKey};
 
 /// The name that managers answer to in TLS.
 pub const MANAGER_NAME: &str = "swarm-manager";
@@ -87,11 +87,9 @@ impl<'a> Authority<'a> {
     /// The authority of `cluster`: the next one, while it takes the place of the present one.
     pub fn of(cluster: &'a Cluster) -> Self {
         match &cluster.root_rotation {
-            Some(next) => Self {
-                cert_pem: &next.cert_pem,
-                key_pem: &next.key_pem,
-                cross_signed_pem: &next.cross_signed_pem,
-            },
+            Some(next) => {
+                Self { cert_pem: &next.cert_pem, key_pem: &next.key_pem, cross_signed_pem: &next.cross_signed_pem }
+            }
             None => Self::from(&cluster.root_ca),
         }
     }

@@ -26,11 +26,7 @@ const LEAST_VALIDITY: i64 = 365 * 24 * 3600;
 ///
 /// # Errors
 /// Docker's words for what is wrong with a certificate that is given.
-pub fn wanted(
-    cluster: &Cluster,
-    ca: &CaConfig,
-    now: Timestamp,
-) -> Result<Option<Option<Arc<RootRotation>>>, Refusal> {
+pub fn wanted(cluster: &Cluster, ca: &CaConfig, now: Timestamp) -> Result<Option<Option<Arc<RootRotation>>>, Refusal> {
     if ca.signing_ca_cert.is_empty() {
         if !ca.signing_ca_key.is_empty() {
             let text = "if a signing CA key is provided, the signing CA cert must also be provided";
@@ -56,7 +52,8 @@ pub fn wanted(
 
 fn check(root: &RootCa, ca: &CaConfig, now: Timestamp) -> Result<(), Refusal> {
     if ca.signing_ca_key.is_empty() {
-        let text = "there must be at least one valid, reachable external CA corresponding to the desired CA certificate";
+        let text =
+            "there must be at least one valid, reachable external CA corresponding to the desired CA certificate";
         return Err(Refusal::invalid(text));
     }
     if Pem::iter_from_buffer(ca.signing_ca_cert.as_bytes()).count() > 1 {

@@ -101,6 +101,43 @@ async fn without_a_majority_writes_are_refused_in_dockers_words_and_reads_go_on(
 }
 
 #[tokio::test]
+async fn nodes_that_turn_to_another_manager_are_told_who_leads() {
+    use shoal_types::object::NodeDescription;
+    use shoal_wire::dial::{is_not_leader, leader_in};
+    use shoal_wire::proto::dispatcher_client::DispatcherClient;
+    use shoal_wire::session::{Hello, Welcome};
+    let trio = Trio::new().await;
+    let leader = trio.leader(None).await;
+    let (one, other) = (&trio.managers[(leader + 1) % 3], &trio.managers[(leader + 2) % 3]);
+    let hello = Hello { description: NodeDescription::default(), session_id: String::new() };
+    let request = shoal_wire::proto::SessionRequest::try_from(hello).unwrap();
+    let refused = DispatcherClient::new(one.dial(&other.addr).await).session(request.clone()).await.unwrap_err();
+    assert!(is_not_leader(&refused));
+    let addr = leader_in(&refused).unwrap();
+    assert_eq!(addr, trio.managers[leader].addr);
+    let mut session = DispatcherClient::new(one.dial(addr).await).session(request).await.unwrap().into_inner();
+    let welcome = Welcome::try_from(session.message().await.unwrap().unwrap()).unwrap();
+    assert_eq!(welcome.node.id, one.node);
+    // A leader that is cut off leads no more, and the end of its term is the end of its sessions.
+    trio.cut(Some(leader));
+    let leads = || trio.managers[leader].manager.active().now().is_some();
+    let over = async {
+        while leads() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        trio.cut(None);
+        loop {
+            match session.message().await {
+                Ok(Some(_)) => {}
+                end => return end,
+            }
+        }
+    };
+    let end = timeout(Duration::from_secs(10), over).await.unwrap().unwrap_err();
+    assert_eq!(end.message(), "dispatcher is stopped");
+}
+
+#[tokio::test]
 async fn log_lines_are_asked_for_at_the_leader() {
     let trio = Trio::new().await;
     let leader = trio.leader(None).await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use shoal_raft::{Config, DataKey, Member, Raft, Transport, TransportError};
 use shoal_types::spec::{ClusterSpec, NodeRole};
-use shoal_types::{Change, ClusterId, NodeId, Object};
+use shoal_types::{Change, ClusterId, NodeId, Object, View};
 use shoal_wire::{Dial, UplinkError};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex, split};
@@ -38,6 +38,7 @@ pub struct One {
     pub control: Control,
     pub node: NodeId,
     pub addr: String,
+    port: Arc<Port>,
     _dir: TempDir,
 }
 
@@ -105,6 +106,13 @@ impl Trio {
         });
     }
 
+    /// The way of another node to the managers. It does not listen itself.
+    pub fn visitor(&self, node: NodeId, role: NodeRole) -> Arc<dyn Dial> {
+        let cluster = self.managers[0].raft.snapshot().cluster().unwrap().id;
+        let peer = Peer { subject: Subject { node, role, cluster }, addr: "10.0.0.9".to_owned() };
+        Arc::new(Port { net: self.net.clone(), peer, addr: "10.0.0.9:2377".to_owned() })
+    }
+
     /// Ends one manager: whoever calls it is refused.
     pub async fn stop(&self, place: usize) {
         self.net.places().remove(&self.managers[place].addr);
@@ -122,12 +130,17 @@ impl One {
         let limits = ClusterSpec::initial().raft;
         let config = Config { dir: dir.path().to_owned(), key, limits, force_new: false };
         let raft = Raft::open(&config, port.clone()).await.unwrap();
-        let manager = Manager::start(raft.clone(), cluster, port);
+        let manager = Manager::start(raft.clone(), cluster, port.clone());
         let (door, incoming) = mpsc::unbounded_channel();
         let routes = Server::builder().add_routes(manager.routes());
         tokio::spawn(routes.serve_with_incoming(UnboundedReceiverStream::new(incoming)));
         net.places().insert(addr.clone(), Place { raft: raft.clone(), door });
-        Self { control: manager.control(), raft, manager, node, addr, _dir: dir }
+        Self { control: manager.control(), raft, manager, node, addr, port, _dir: dir }
+    }
+
+    /// A connection of this manager's node to the manager on `addr`.
+    pub async fn dial(&self, addr: &str) -> Channel {
+        self.port.dial(addr).await.unwrap()
     }
 }
 

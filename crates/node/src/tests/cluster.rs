@@ -308,6 +308,9 @@ async fn a_manager_that_lost_the_others_goes_on_alone_with_everything() {
     first.until_ready(2).await;
     first.node.control().unwrap().create_service(service("web", 1), None).await.unwrap();
     let (cluster, gone) = (first.cluster().id, first.id());
+    // Also where its keys are sealed.
+    first.update(|spec| spec.encryption_config.auto_lock_managers = true, Rotate::default()).await.unwrap();
+    sealed(&second, &first.node.control().unwrap().unlock_key().unwrap()).await;
     first.node.stop().await;
     let alone = InitRequest { force_new_cluster: true, ..InitRequest::default() };
     let id = second.node.init(alone).await.unwrap();

@@ -92,9 +92,7 @@ impl Segment {
             Ok(file)
         };
         match make() {
-            Ok(file) => {
-                Ok(Self { number, end: START, reserved: size, last_entry: None, file, path: path.clone() })
-            }
+            Ok(file) => Ok(Self { number, end: START, reserved: size, last_entry: None, file, path: path.clone() }),
             Err(error) => {
                 for left in [&temp, &path] {
                     if let Err(e) = media.remove(left)

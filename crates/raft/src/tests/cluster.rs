@@ -38,7 +38,11 @@ async fn a_write_reaches_all_members_and_only_the_leader_takes_one() {
     assert!(matches!(refused, Err(WriteError::Failed(WriteFailure::NotLeader))));
     for node in &nodes {
         let number = nodes[0].number();
-        node.raft().leader().wait_for(|l| l.as_ref().is_some_and(|(n, m)| *n == number && m.addr == "a")).await.unwrap();
+        node.raft()
+            .leader()
+            .wait_for(|l| l.as_ref().is_some_and(|(n, m)| *n == number && m.addr == "a"))
+            .await
+            .unwrap();
         let (leader, voters) = node.raft().members();
         assert_eq!((leader, voters.len()), (Some(number), 3));
         until(|| nodes.iter().all(|other| node.raft().reachable(other.number())), "all reach all").await;
@@ -56,7 +60,8 @@ async fn when_the_leader_dies_another_one_takes_writes_and_the_dead_one_catches_
     println!("the next write was accepted after {:?}", began.elapsed());
     let next = leader(&nodes).await;
     let dead = nodes.iter().position(|n| !n.runs()).unwrap();
-    until(|| next.raft().members().1.iter().any(|(n, m)| m.addr == "a" && !next.raft().reachable(*n)), "a is missed").await;
+    until(|| next.raft().members().1.iter().any(|(n, m)| m.addr == "a" && !next.raft().reachable(*n)), "a is missed")
+        .await;
     nodes[dead].reopen().await;
     write(&nodes, 3).await;
     all_see(&nodes, 3).await;

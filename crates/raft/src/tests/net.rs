@@ -79,7 +79,8 @@ impl Net {
 #[async_trait::async_trait]
 impl Transport for Wire {
     async fn call(&self, to: u64, member: &Member, body: Vec<u8>) -> Result<Vec<u8>, TransportError> {
-        let unreachable = || TransportError::Unreachable { addr: member.addr.clone(), reason: "nothing comes back".into() };
+        let unreachable =
+            || TransportError::Unreachable { addr: member.addr.clone(), reason: "nothing comes back".into() };
         let lost = async {
             tokio::time::sleep(Duration::from_secs(2)).await;
             unreachable()
@@ -159,7 +160,8 @@ impl Node {
 
     /// Waits until task `number` is here.
     pub async fn sees(&self, number: u64) {
-        until(|| self.raft().snapshot().task(task_id(number)).is_some(), &format!("{} has task {number}", self.addr)).await;
+        until(|| self.raft().snapshot().task(task_id(number)).is_some(), &format!("{} has task {number}", self.addr))
+            .await;
     }
 }
 

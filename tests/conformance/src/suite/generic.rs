@@ -31,6 +31,11 @@ fn reserving(kind: &str, count: i64, replicas: u64) -> Value {
     })
 }
 
+fn is_left_out(task: &Value) -> bool {
+    task["Status"]["State"] == "pending"
+        && task["Status"]["Err"] == "no suitable node (insufficient resources on 1 node)"
+}
+
 impl Cx<'_> {
     /// What the node has.
     fn generic(&self) -> Result<Vec<Value>> {
@@ -63,14 +68,12 @@ fn a_node_shows_its_generic_resources(cx: &Cx<'_>) -> Result<()> {
 fn named_resources_are_handed_out_one_by_one(cx: &Cx<'_>) -> Result<()> {
     cx.generic()?;
     let service = cx.service("gpu", reserving("confgpu", 1, 3))?;
-    let waiting = cx.wait_task(&service, "a task for which nothing is left", |t| t["Status"]["State"] == "pending")?;
+    cx.wait_task(&service, "a task for which nothing is left", is_left_out)?;
     let running = cx.until("two run", SOON, || {
         let running = cx.running(&service)?;
         ensure!(running.len() == 2, "{}", cx.states(&service)?);
         Ok(running)
     })?;
-    let waiting = cx.get(&format!("/tasks/{}", text(&waiting["ID"])))?.json()?;
-    same!(waiting["Status"]["Err"], "no suitable node (insufficient resources on 1 node)", "error");
     let mut given = BTreeSet::new();
     for task in &running {
         let resources = array(&task["GenericResources"]);
@@ -92,15 +95,14 @@ fn counted_resources_add_up_and_are_given_back(cx: &Cx<'_>) -> Result<()> {
     same!(task["GenericResources"], wanted, "what the task was given");
     same!(cx.variable(&task, "DOCKER_RESOURCE_CONFSSD")?, "2", "environment");
     let second = cx.service("second", reserving("confssd", 2, 1))?;
-    cx.wait_task(&second, "nothing left", |t| t["Status"]["State"] == "pending")?;
+    cx.wait_task(&second, "a task for which nothing is left", is_left_out)?;
     cx.delete(&format!("/services/{first}"))?.ok()?;
     cx.wait_running(&second, 1).map(drop)
 }
 
 fn a_kind_that_no_node_has_keeps_tasks_waiting(cx: &Cx<'_>) -> Result<()> {
     let service = cx.service("fpga", reserving("conffpga", 1, 1))?;
-    let task = cx.wait_task(&service, "a pending task", |t| t["Status"]["State"] == "pending")?;
-    same!(task["Status"]["Err"], "no suitable node (insufficient resources on 1 node)", "error");
+    cx.wait_task(&service, "a task for which nothing is there", is_left_out)?;
     let mut freed = cx.see_service(&service)?["Spec"]["TaskTemplate"].clone();
     merge(&mut freed, json!({"Resources": {"Reservations": {"GenericResources": []}}}));
     cx.update(&service, json!({"TaskTemplate": freed}))?;

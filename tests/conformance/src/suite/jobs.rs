@@ -26,7 +26,7 @@ pub const TESTS: &[Test] = &[
     case!(Swarm, what_a_job_cannot_have_is_refused, since 1, 41),
     case!(Swarm, the_client_creates_lists_and_reruns_jobs, since 1, 41),
     case!(Swarm, the_client_scales_replicated_jobs_only, since 1, 41),
-    case!(Swarm, a_removed_job_leaves_nothing, since 1, 41),
+    case!(Swarm, a_removed_job_leaves_nothing, since 1, 44),
 ];
 
 fn job(concurrent: u64, total: u64) -> Value {

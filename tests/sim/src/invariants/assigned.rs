@@ -12,7 +12,7 @@ pub fn check(cluster: &Cluster) -> Vec<String> {
     for machine in &cluster.machines {
         let assigned = state.tasks_on(machine.node).filter(|t| t.desired_state == TaskState::Running);
         let wanted: BTreeSet<_> = assigned.filter(|t| t.status.state == TaskState::Running).map(|t| t.id).collect();
-        let running: BTreeSet<_> = machine.containers.running().into_keys().collect();
+        let running = machine.containers.running();
         let place = machine.place;
         wrong.extend(running.difference(&wanted).map(|id| format!("m{place} runs {id}, which is not wanted there")));
         wrong.extend(wanted.difference(&running).map(|id| format!("m{place} does not run {id}, said to be running")));
