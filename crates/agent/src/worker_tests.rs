@@ -190,8 +190,7 @@ async fn what_ended_with_the_machine_waits_for_a_word_of_the_managers_and_starts
     moved.desired_state = TaskState::Shutdown;
     second.assign(step(true, vec![assigned(&kept), assigned(&moved)])).await.unwrap();
     reported(&second, kept.id, TaskState::Running).await;
-    let started: Vec<TaskId> =
-        fake.done.lock().unwrap().iter().filter(|d| d.1 == Action::Start).map(|d| d.0).collect();
+    let started: Vec<TaskId> = fake.done.lock().unwrap().iter().filter(|d| d.1 == Action::Start).map(|d| d.0).collect();
     assert_eq!(started, [kept.id]);
 }
 
@@ -277,5 +276,9 @@ async fn a_task_whose_secret_is_gone_from_the_cluster_fails() {
             break status;
         }
     };
-    assert!(status.err.starts_with("starting container failed: unable to get secret from secret store"), "{}", status.err);
+    assert!(
+        status.err.starts_with("starting container failed: unable to get secret from secret store"),
+        "{}",
+        status.err
+    );
 }

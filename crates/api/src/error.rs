@@ -50,6 +50,7 @@ impl From<shoal_engine::Error> for ApiError {
         let status = match error.kind() {
             ErrorKind::NotModified => StatusCode::NOT_MODIFIED,
             ErrorKind::InvalidParameter => StatusCode::BAD_REQUEST,
+            ErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
             ErrorKind::Forbidden => StatusCode::FORBIDDEN,
             ErrorKind::NotFound => StatusCode::NOT_FOUND,
             ErrorKind::Conflict => StatusCode::CONFLICT,

@@ -13,6 +13,8 @@ pub enum ErrorKind {
     NotModified,
     /// 400: the request is wrong.
     InvalidParameter,
+    /// 401: another party wants to know who asks.
+    Unauthorized,
     /// 403: never, whatever the state.
     Forbidden,
     /// 404: it does not exist.
@@ -67,6 +69,9 @@ pub enum Error {
     /// The state does not allow it; the sentence says why.
     #[error("{0}")]
     Conflict(String),
+    /// A registry wants credentials, or others.
+    #[error("{0}")]
+    Unauthorized(String),
     /// What is asked is never allowed; the sentence says why.
     #[error("{0}")]
     Forbidden(String),
@@ -233,6 +238,7 @@ impl Error {
             Self::AmbiguousContainer(_) | Self::InvalidParameter(_) => ErrorKind::InvalidParameter,
             Self::NameInUse { .. } | Self::Conflict(_) | Self::NotRunning(_) => ErrorKind::Conflict,
             Self::Unsupported(_) | Self::LogNotReadable => ErrorKind::Unsupported,
+            Self::Unauthorized(_) => ErrorKind::Unauthorized,
             Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::NotModified(_) => ErrorKind::NotModified,
             Self::Launch { exit_code: 126 | 127, .. } => ErrorKind::InvalidParameter,

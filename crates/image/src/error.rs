@@ -254,7 +254,7 @@ pub enum ResolveError {
     #[error("No such image: {0}")]
     NotFound(String),
     /// More than one image's id begins so.
-    #[error("image id prefix {prefix} is ambiguous: {count} images begin with it")]
+    #[error("No such image: {prefix}:latest (and {count} image ids begin with {prefix})")]
     Ambiguous {
         /// As written.
         prefix: String,
@@ -352,6 +352,14 @@ pub enum SnapshotError {
 }
 
 impl PullError {
+    /// The code of the registry's own refusal: `UNAUTHORIZED`, `DENIED` and the like.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Registry(error) => error.code(),
+            _ => None,
+        }
+    }
+
     /// The error's class.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -105,11 +105,7 @@ pub enum AddressError {
 ///
 /// # Errors
 /// What the user said is no address, or what the machine has leaves a choice.
-pub fn resolve(
-    asked: &Asked,
-    interfaces: &[Interface],
-    toward: Option<SocketAddr>,
-) -> Result<Addresses, AddressError> {
+pub fn resolve(asked: &Asked, interfaces: &[Interface], toward: Option<SocketAddr>) -> Result<Addresses, AddressError> {
     let listen = listen_addr(&asked.listen, interfaces)?;
     let advertise = match asked.advertise.as_str() {
         "" => {

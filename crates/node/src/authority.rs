@@ -139,17 +139,17 @@ pub async fn issue(channel: Channel, ask: IssueRequest, key: &KeyPair) -> Result
 /// # Errors
 /// [`AuthorityError`].
 pub async fn from_own(authority: &CaService, me: &Identity, key: &KeyPair) -> Result<Identity, AuthorityError> {
-    let subject = Subject { node: me.node, role: me.role, cluster: me.cluster };
-    let mut ask = tonic::Request::new(IssueRequest { csr: Request::write(key)?, ..IssueRequest::default() });
-    ask.extensions_mut().insert(Peer { subject, addr: String::new() });
-    match prompt(CertificateAuthority::issue(authority, ask)).await {
-        // Where all managers were off for too long, none can prove itself to the others. But each has the authority.
-        Err(error) if error.is_passing() && me.has_expired(Timestamp::now()) => {
-            let answer = authority.for_itself(me.node, &Request::read(&Request::write(key)?)?);
-            granted(answer.ok_or(error)?, key)
-        }
-        answer => granted(answer?, key),
+    let csr = Request::write(key)?;
+    // Where all managers were off for too long, none can prove itself to the others. But each has the authority.
+    if me.has_expired(Timestamp::now())
+        && let Some(answer) = authority.for_itself(me.node, &Request::read(&csr)?)
+    {
+        return granted(answer, key);
     }
+    let subject = Subject { node: me.node, role: me.role, cluster: me.cluster };
+    let mut ask = tonic::Request::new(IssueRequest { csr, ..IssueRequest::default() });
+    ask.extensions_mut().insert(Peer { subject, addr: String::new() });
+    granted(prompt(CertificateAuthority::issue(authority, ask)).await?, key)
 }
 
 fn granted(answer: IssueResponse, key: &KeyPair) -> Result<Identity, AuthorityError> {

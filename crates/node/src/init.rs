@@ -146,7 +146,9 @@ impl Node {
             }
             Status::Locked => return Err(locked()),
             Status::Worker => {
-                return Err(unavailable("This node is a worker: it has no state of the swarm that it could go on with."));
+                return Err(unavailable(
+                    "This node is a worker: it has no state of the swarm that it could go on with.",
+                ));
             }
             Status::Pending | Status::Active(_) | Status::Failed(_) => {}
         }

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use shoal_manager::ca::CaService;
+use shoal_types::NodeId;
 use shoal_types::object::TlsInfo;
 use shoal_types::spec::NodeRole;
-use shoal_types::NodeId;
 use tokio::sync::{Notify, watch};
 
 use crate::addresses::Addresses;

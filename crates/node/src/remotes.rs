@@ -98,7 +98,8 @@ impl Remotes {
         let known = self.known();
         let weight = |addr: &str| known.weights.get(addr).copied().unwrap_or(WORTH).max(0.0) + BIAS;
         // The order of exponential waiting times, each with its weight as rate.
-        let waits = known.addresses().map(|addr| (-rng.random::<f64>().max(f64::MIN_POSITIVE).ln() / weight(addr), addr));
+        let waits =
+            known.addresses().map(|addr| (-rng.random::<f64>().max(f64::MIN_POSITIVE).ln() / weight(addr), addr));
         let mut waits: Vec<(f64, &str)> = waits.collect();
         waits.sort_by(|a, b| a.0.total_cmp(&b.0));
         waits.into_iter().map(|(_, addr)| addr.to_owned()).collect()

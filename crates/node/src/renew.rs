@@ -107,7 +107,8 @@ pub async fn renew(membership: &Membership) -> Result<Identity, RenewError> {
     Ok(identity)
 }
 
-/// Asks this node's own manager, else one after the other of those that are known.
+/// Asks this node's own manager, then one after the other of those that are known. A node whose certificate has ended asks
+/// the others first: where they can still prove themselves, they know better what it is now.
 async fn ask_around(
     membership: &Membership,
     old: &Identity,
@@ -115,13 +116,27 @@ async fn ask_around(
     key: &KeyPair,
 ) -> Result<Identity, RenewError> {
     let own = membership.own.borrow().clone();
-    let mut last = RenewError::NoManager;
-    if let Some(own) = own {
-        match from_own(&own.authority, old, key).await {
-            Ok(identity) => return Ok(identity),
-            Err(error) => last = error.into(),
+    let mine = async {
+        match own {
+            Some(own) => from_own(&own.authority, old, key).await.map_err(RenewError::from),
+            None => Err(RenewError::NoManager),
+        }
+    };
+    if old.has_expired(Timestamp::now()) {
+        match ask_others(membership, ask, key).await {
+            Ok(identity) => Ok(identity),
+            Err(error) => mine.await.map_err(|own| if matches!(own, RenewError::NoManager) { error } else { own }),
+        }
+    } else {
+        match mine.await {
+            Ok(identity) => Ok(identity),
+            Err(_) => ask_others(membership, ask, key).await,
         }
     }
+}
+
+async fn ask_others(membership: &Membership, ask: IssueRequest, key: &KeyPair) -> Result<Identity, RenewError> {
+    let mut last = RenewError::NoManager;
     let managers = membership.remotes.shuffled(&mut rand::rng());
     for addr in managers {
         let channel = membership.dialer.channel(&addr).map_err(AuthorityError::from)?;

@@ -64,7 +64,9 @@ impl Vault {
         let path = dir.join(KEY);
         match Keys::load(&path).map_err(failed("read", &path))? {
             None => Err(missing(KEY)),
-            Some(Stored::Open(keys)) => Self::with(dir, keys, None).map(|(identity, vault)| Found::Node(identity, vault)),
+            Some(Stored::Open(keys)) => {
+                Self::with(dir, keys, None).map(|(identity, vault)| Found::Node(identity, vault))
+            }
             Some(Stored::Sealed(sealed)) => Ok(Found::Locked(Locked { dir: dir.to_owned(), sealed })),
         }
     }

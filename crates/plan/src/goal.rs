@@ -60,7 +60,7 @@ impl Goal {
         };
         Task {
             id: Id::new(draft.ids),
-            meta: Meta { version: 0, created_at: now, updated_at: now },
+            meta: Meta { created_at: now, updated_at: now, ..Meta::default() },
             service_id: self.service.id,
             slot,
             node_id,

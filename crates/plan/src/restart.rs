@@ -97,7 +97,7 @@ fn is_lost(task: &Task) -> bool {
 }
 
 /// Whether a task that is wanted has ended, or cannot go on where it is.
-fn is_over(task: &Task, view: &dyn View) -> bool {
+pub(crate) fn is_over(task: &Task, view: &dyn View) -> bool {
     !is_done(task) && (task.status.state.is_terminal() || is_out_of_reach(task, view) || is_drained(task, view))
 }
 

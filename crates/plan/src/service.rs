@@ -10,7 +10,7 @@ use shoal_types::{Service, ServiceId, Task, TaskId, TaskState, Timestamp};
 use crate::draft::Draft;
 use crate::goal::Goal;
 use crate::job::Run;
-use crate::restart::may_restart;
+use crate::restart::{is_over, may_restart};
 use crate::slots::{Slot, SlotKey};
 use crate::update::{Need, Update};
 
@@ -161,6 +161,9 @@ impl ServicePlan {
 
     /// Decides everything that concerns one slot alone.
     fn settle(&mut self, key: SlotKey, goal: &Goal, draft: &mut Draft<'_>) {
+        if self.is_at_ease(key, goal, draft) {
+            return self.note(key, Class::Live(None));
+        }
         let mut slot = self.slot(key, draft);
         let mut seen = draft.len();
         if self.first != Some(key) {
@@ -181,6 +184,18 @@ impl ServicePlan {
         self.note(key, class);
         Self::reap(&slot, draft);
         Self::trim(&slot, &goal.spec, draft);
+    }
+
+    /// Whether the slot has one task, which is as it should be. So are most, most of the time.
+    fn is_at_ease(&self, key: SlotKey, goal: &Goal, draft: &Draft<'_>) -> bool {
+        let Some([id]) = self.slots.get(&key).map(Vec::as_slice) else { return false };
+        let Some(task) = draft.task(*id) else { return false };
+        let node = task.node_id.and_then(|id| draft.view.node(id)).map(|n| &**n);
+        task.desired_state == TaskState::Running
+            && !is_over(&task, draft.view)
+            && goal.is_met_by(&task, node)
+            && (matches!(key, SlotKey::Number(_)) || node.is_some_and(|n| goal.admits(n)))
+            && !self.update.as_ref().is_some_and(|update| update.is_busy_with(key))
     }
 
     fn refresh(&self, slot: &mut Slot, seen: &mut usize, draft: &Draft<'_>) {

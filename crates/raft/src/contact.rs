@@ -13,7 +13,7 @@ use crate::types::{Member, Vote};
 /// Without any sign for this long, a member counts as out of reach.
 const REACH: Duration = Duration::from_secs(2);
 /// A member whose algorithm does nothing for this long, because its disk does not answer, does not count any more.
-const STUCK: Duration = Duration::from_secs(3);
+const STUCK: Duration = Duration::from_secs(4);
 
 /// What is known of contacts.
 #[derive(Debug)]

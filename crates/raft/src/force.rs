@@ -19,7 +19,13 @@ pub enum ForceError {
     NoCluster,
     /// Its log cannot be read or written.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(Box<StorageError>),
+}
+
+impl From<StorageError> for ForceError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(Box::new(error))
+    }
 }
 
 /// Makes member `number` the only one, where it is not. Doing it twice is the same as once.

@@ -76,10 +76,11 @@ impl Machine {
 
     fn apply_entry(&mut self, entry: Entry) -> Applied {
         let index = entry.log_id.index;
-        let mut membership = None;
+        let (mut membership, mut is_void) = (None, false);
         match entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(m) => membership = Some(StoredMembership::new(Some(entry.log_id), m)),
+            EntryPayload::Normal(proposal) if proposal.term != entry.log_id.leader_id.term => is_void = true,
             EntryPayload::Normal(proposal) => {
                 let events = self.store.apply(index, proposal.time, &proposal.changes);
                 self.keeper.publisher.publish(Commit { index, events, snapshot: self.store.snapshot() });
@@ -93,7 +94,7 @@ impl Machine {
         }
         drop(shared);
         self.keeper.applied.send_replace(index);
-        Applied { index }
+        Applied { index, is_void }
     }
 }
 

@@ -95,10 +95,30 @@ impl Raft {
     /// # Errors
     /// [`AdmitError`].
     pub async fn admit(&self, number: u64, member: Member) -> Result<(), AdmitError> {
+        if self.list(number, &member).await? {
+            return Ok(());
+        }
+        // Others may come and go meanwhile: this can take long.
+        let behind = self.caught_up_with(number, &member).await;
         let _one = self.changes.lock().await;
+        match behind {
+            Ok(()) => Ok(self.change(ChangeMembers::AddVoterIds([number].into())).await?),
+            Err(error @ AdmitError::Behind { .. }) => {
+                self.change(ChangeMembers::RemoveNodes([number].into())).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts `number` on the list of members, as one that learns if it is new; whether it has a vote.
+    async fn list(&self, number: u64, member: &Member) -> Result<bool, ChangeFailed> {
+        let _one = self.changes.lock().await;
+        self.must_lead()?;
         let participants = self.participants();
-        match participants.iter().find(|p| p.number == number) {
-            Some(known) if known.member == member => {}
+        let known = participants.iter().find(|p| p.number == number);
+        match known {
+            Some(known) if known.member == *member => {}
             Some(_) => self.change(ChangeMembers::SetNodes([(number, member.clone())].into())).await?,
             None => {
                 let lost = |p: &&Participant| member.node_id.is_some() && p.member.node_id == member.node_id;
@@ -108,16 +128,7 @@ impl Raft {
                 self.change(ChangeMembers::AddNodes([(number, member.clone())].into())).await?;
             }
         }
-        if self.participants().iter().any(|p| p.number == number && p.is_voter) {
-            return Ok(self.must_lead()?);
-        }
-        if let Err(error) = self.caught_up_with(number, &member).await {
-            if let AdmitError::Behind { .. } = error {
-                self.change(ChangeMembers::RemoveNodes([number].into())).await?;
-            }
-            return Err(error);
-        }
-        Ok(self.change(ChangeMembers::AddVoterIds([number].into())).await?)
+        Ok(known.is_some_and(|p| p.is_voter))
     }
 
     /// Removes a manager. One that is not a member is none. A leader that dismisses itself hands over first, and the next
@@ -254,17 +265,14 @@ impl Raft {
     /// # Errors
     /// [`HandOverError`]; then it stays here, unless it was lost anyway.
     pub async fn hand_over(&self) -> Result<(), HandOverError> {
-        let _one = self.changes.lock().await;
-        self.must_lead().map_err(|_| HandOverError::NotLeader)?;
-        let _yielding = Yielding::begin(self);
         let handed = tokio::time::timeout(HAND_OVER, self.have_another_stand()).await;
-        match handed {
-            Ok(outcome) => outcome,
-            Err(_) => Err(HandOverError::NobodyThere),
-        }
+        handed.unwrap_or(Err(HandOverError::NobodyThere))
     }
 
     async fn have_another_stand(&self) -> Result<(), HandOverError> {
+        let _one = self.changes.lock().await;
+        self.must_lead().map_err(|_| HandOverError::NotLeader)?;
+        let _yielding = Yielding::begin(self);
         let (number, member) = self.heir().await.ok_or(HandOverError::NobodyThere)?;
         // From here on the others forget this leader. Only then may they vote.
         self.core.runtime_config().heartbeat(false);

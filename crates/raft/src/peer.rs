@@ -81,8 +81,12 @@ impl RaftNetwork<Types> for Peer {
         if self.running.as_mut().is_some_and(same) {
             return self.finish(last).await.map_err(unreachable);
         }
-        self.start(rpc)?;
-        self.finish(last).await.map_err(unreachable)
+        let half = rpc.entries.len() as u64 / 2;
+        match self.start(rpc) {
+            Err(CallError::TooLarge(_)) if half > 0 => Err(PayloadTooLarge::new_entries_hint(half).into()),
+            Err(other) => Err(unreachable(other)),
+            Ok(()) => self.finish(last).await.map_err(unreachable),
+        }
     }
 
     async fn vote(&mut self, rpc: VoteRequest<u64>, _: RPCOption) -> Result<VoteResponse<u64>, RpcError> {
@@ -128,13 +132,10 @@ impl Peer {
     }
 
     /// Begins an append.
-    fn start(&mut self, rpc: Append) -> Result<(), RpcError> {
+    fn start(&mut self, rpc: Append) -> Result<(), CallError> {
         let (vote, prev, sent) = (rpc.vote, rpc.prev_log_id, Instant::now());
-        let (last, half) = (rpc.entries.last().map(|e| e.log_id), rpc.entries.len() as u64 / 2);
-        let body = match self.line.write(rpc) {
-            Err(CallError::TooLarge(_)) if half > 0 => return Err(PayloadTooLarge::new_entries_hint(half).into()),
-            other => other.map_err(unreachable)?,
-        };
+        let last = rpc.entries.last().map(|e| e.log_id);
+        let body = self.line.write(rpc)?;
         let line = self.line.clone();
         let task = tokio::spawn(async move { line.deliver(vote, sent, body).await });
         let before = self.running.replace(Running { vote, prev, last, began: sent, task });

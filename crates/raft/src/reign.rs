@@ -25,10 +25,10 @@ use crate::writer::{WriteFailure, propose};
 const QUORUM: Duration = Duration::from_millis(1_000);
 /// A leader that was not heard for this long is not named any more.
 const SILENT: Duration = Duration::from_millis(1_500);
-/// How often all this is looked at.
-const LOOK: Duration = Duration::from_millis(50);
-/// How often a leader shows that it lives.
-const BEAT: Duration = Duration::from_millis(100);
+/// How often a leader shows that it lives, and all this is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often a manager that is the only one looks, and the algorithm is asked whether it does anything.
+const SELDOM: Duration = Duration::from_secs(1);
 /// Signs of life that may be under way to one member.
 const BEATS: usize = 8;
 
@@ -86,8 +86,6 @@ impl Watcher {
     /// Looks until consensus ends here; gives the reason.
     pub async fn run(mut self) -> Arc<str> {
         let mut server = self.core.server_metrics();
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut barrier: Option<Barrier> = None;
         let mut asked = Box::pin(ask(self.core.clone()));
         loop {
@@ -107,9 +105,10 @@ impl Watcher {
             }
             self.name_leader(&view);
             self.beat(&view);
+            let look = if view.membership.membership().nodes().nth(1).is_some() { LOOK } else { SELDOM };
             tokio::select! {
                 changed = server.changed() => if changed.is_err() { break },
-                _ = look.tick() => {}
+                () = tokio::time::sleep_until(self.beaten + look) => {}
                 () = &mut asked => {
                     self.mesh.contacts.wake();
                     asked = Box::pin(ask(self.core.clone()));
@@ -151,14 +150,14 @@ impl Watcher {
 
     /// Shows the others that this leader lives, unless it is about to hand over or does nothing else any more.
     fn beat(&mut self, view: &View) {
+        if self.beaten.elapsed() < LOOK {
+            return;
+        }
+        self.beaten = Instant::now();
         if view.state != ServerState::Leader || *self.yields.borrow() || !self.mesh.contacts.is_awake() {
             self.beats.clear();
             return;
         }
-        if self.beaten.elapsed() < BEAT {
-            return;
-        }
-        self.beaten = Instant::now();
         let members = view.membership.membership();
         self.beats.retain(|number, _| members.get_node(number).is_some());
         for (number, member) in members.nodes().filter(|(number, _)| **number != self.mesh.number) {
@@ -175,7 +174,7 @@ impl Watcher {
     fn begin(&self, term: u64) -> impl Future<Output = Result<u64, WriteFailure>> + Send + 'static {
         let (core, holds) = (self.core.clone(), self.holds.subscribe());
         async move {
-            let barrier = Proposal { time: shoal_ambient::now(), changes: Arc::new([]) };
+            let barrier = Proposal { time: shoal_ambient::now(), term, changes: Arc::new([]) };
             propose(&core, holds, barrier).await.map(|_| term)
         }
     }
@@ -201,7 +200,7 @@ impl Watcher {
 
 /// Ends when the algorithm has had time for it, a while from now.
 async fn ask(core: Core) {
-    tokio::time::sleep(BEAT).await;
+    tokio::time::sleep(SELDOM).await;
     if core.with_raft_state(|_| ()).await.is_err() {
         // It has ended; nothing is asked any more.
         std::future::pending().await

@@ -76,7 +76,9 @@ impl Raft {
     }
 
     async fn vote(&self, request: VoteRequest<u64>) -> Result<VoteResponse<u64>, ServeError> {
-        if self.is_in_doubt() {
+        // A leader that is followed keeps the promise of those who follow it, too: only then may it answer reads by itself.
+        let is_followed = self.reign.holds.borrow().is_some() && !*self.reign.yields.borrow();
+        if self.is_in_doubt() || is_followed {
             return Ok(VoteResponse::new(self.newest_vote(), self.mesh.last(), false));
         }
         self.core.vote(request).await.map_err(stopped)

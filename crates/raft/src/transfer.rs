@@ -63,8 +63,10 @@ enum Stage {
     /// Pieces come.
     Open(Box<Open>),
     /// All are there. Ends with the newest vote, or why it failed.
-    Closing(Shared<BoxFuture<'static, Result<Vote, Arc<str>>>>),
+    Closing(Closing),
 }
+
+type Closing = Shared<BoxFuture<'static, Result<Vote, Arc<str>>>>;
 
 struct Open {
     meta: SnapshotMeta,
@@ -197,7 +199,7 @@ impl Inbox {
 }
 
 impl Incoming {
-    fn closing(&self) -> Option<Shared<BoxFuture<'static, Result<Vote, Arc<str>>>>> {
+    fn closing(&self) -> Option<Closing> {
         match &self.stage {
             Stage::Open(_) => None,
             Stage::Closing(closing) => Some(closing.clone()),

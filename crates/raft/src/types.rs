@@ -25,6 +25,9 @@ openraft::declare_raft_types!(
 pub struct Proposal {
     /// The leader's clock; becomes the objects' `created_at` and `updated_at`.
     pub time: Timestamp,
+    /// The term in which it was decided. In the log of another term it is void: it was decided on a state that others may
+    /// have changed since.
+    pub term: u64,
     /// What changes.
     pub changes: Arc<[Change]>,
 }
@@ -34,6 +37,8 @@ pub struct Proposal {
 pub struct Applied {
     /// The place in the log.
     pub index: u64,
+    /// Whether it had no effect, having been decided in another term.
+    pub is_void: bool,
 }
 
 /// A manager that takes part in consensus. Its number in the log is random; this says who it is and where.

@@ -173,16 +173,16 @@ impl Worker {
     /// Works until the queue is closed.
     pub async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
         while let Some(first) = jobs.recv().await {
-            if self.reign.leads.borrow().is_none() {
+            let Some(term) = *self.reign.leads.borrow() else {
                 first.answer(Err(WriteFailure::NotLeader));
                 continue;
-            }
+            };
             let groups = self.collect(first, &mut jobs);
             let mut failed = None;
             for group in groups {
                 // What follows may build on what failed. It was not even proposed.
                 let written = match &failed {
-                    None => self.propose(group.changes, group.bytes).await,
+                    None => self.propose(term, group.changes, group.bytes).await,
                     Some(WriteFailure::Unknown) => Err(WriteFailure::NotLeader),
                     Some(failure) => Err(WriteFailure::clone(failure)),
                 };
@@ -219,28 +219,33 @@ impl Worker {
         groups
     }
 
-    async fn propose(&mut self, changes: Vec<Change>, bytes: usize) -> Result<(), WriteFailure> {
+    async fn propose(&mut self, term: u64, changes: Vec<Change>, bytes: usize) -> Result<(), WriteFailure> {
         if changes.is_empty() {
             return Ok(());
         }
         let space = self.log.reserve(bytes + ENVELOPE).await;
         space.map_err(|e| WriteFailure::NoSpace(Arc::new(e)))?;
         self.last = shoal_ambient::now().max(self.last);
-        let proposal = Proposal { time: self.last, changes: changes.into() };
+        let proposal = Proposal { time: self.last, term, changes: changes.into() };
         propose(&self.core, self.reign.holds.clone(), proposal).await.map(drop)
     }
 }
 
-/// Appends `proposal` to the log and waits until it is applied here, or until no majority follows this manager any more.
+/// Appends `proposal` to the log and waits until it is applied here, or until this manager does not lead in its term any
+/// more, or no majority follows.
 pub async fn propose(
     core: &Core,
     mut holds: watch::Receiver<Option<u64>>,
     proposal: Proposal,
 ) -> Result<Applied, WriteFailure> {
     type Failed = RaftError<u64, ClientWriteError<u64, Member>>;
-    let Some(term) = *holds.borrow_and_update() else { return Err(WriteFailure::NotLeader) };
+    let term = proposal.term;
+    if *holds.borrow_and_update() != Some(term) {
+        return Err(WriteFailure::NotLeader);
+    }
     tokio::select! {
         written = core.client_write(proposal) => match written {
+            Ok(response) if response.data.is_void => Err(WriteFailure::NotLeader),
             Ok(response) => Ok(response.data),
             // The algorithm says this at once, when it does not lead, and later, when another leader had the entry cut
             // here. In the second case a third one may still have it, and bring it to an end.

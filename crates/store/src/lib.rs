@@ -9,18 +9,20 @@ mod pool;
 pub mod resolve;
 mod rows;
 mod snapshot;
+mod stamp;
 mod tx;
 
 use std::sync::Arc;
 
 use shoal_types::change::Both;
-use shoal_types::{Change, Event, Meta, Object, ObjectKind, Task, TaskPatch, Timestamp, View};
+use shoal_types::{Change, Event, Object, ObjectKind, Task, TaskPatch, Timestamp, View};
 
 pub use rows::{DecodeError, Decoder};
 pub use snapshot::{Corruption, Snapshot};
 pub use tx::{Conflict, Savepoint, Tx};
 
 use pool::Pool;
+use stamp::{applied, of_task};
 
 /// Up to this many tasks a debug build checks the whole store after each write.
 const CHECKED: usize = 200;
@@ -57,16 +59,11 @@ impl Store {
     pub fn apply(&mut self, index: u64, time: Timestamp, changes: &[Change]) -> Vec<Event> {
         debug_assert!(index >= self.state.index(), "writes are applied in the order of the log");
         self.state.set_index(index);
-        let stamp = |old: Option<Meta>| Meta {
-            version: index,
-            created_at: old.map_or(time, |m| m.created_at),
-            updated_at: time,
-        };
         let mut events = Vec::with_capacity(changes.len());
         for change in changes {
             match change {
-                Change::Put(object) => events.push(self.put(object, stamp)),
-                Change::Patch(patch) => events.extend(self.patch(patch, stamp)),
+                Change::Put(object) => events.push(self.put(object, index, time)),
+                Change::Patch(patch) => events.extend(self.patch(patch, index, time)),
                 Change::Remove(id) => events.extend(self.remove(*id)),
             }
         }
@@ -74,54 +71,44 @@ impl Store {
         events
     }
 
-    fn put(&mut self, object: &Object, stamp: impl Fn(Option<Meta>) -> Meta) -> Event {
+    fn put(&mut self, object: &Object, index: u64, time: Timestamp) -> Event {
         match object {
             Object::Cluster(new) => {
-                let mut new = (**new).clone();
-                new.meta = stamp(self.state.cluster().map(|c| c.meta));
-                let after = Arc::new(new);
+                let after = applied(new, self.state.cluster(), index, time);
                 Event::Cluster(Both { before: self.state.put_cluster(after.clone()), after: Some(after) })
             }
             Object::Node(new) => {
-                let mut new = (**new).clone();
-                new.meta = stamp(self.state.node(new.id).map(|n| n.meta));
-                let after = Arc::new(new);
+                let after = applied(new, self.state.node(new.id), index, time);
                 Event::Node(Both { before: self.state.put_node(after.clone()), after: Some(after) })
             }
             Object::Service(new) => {
-                let mut new = (**new).clone();
-                new.meta = stamp(self.state.service(new.id).map(|s| s.meta));
-                let after = Arc::new(new);
+                let after = applied(new, self.state.service(new.id), index, time);
                 Event::Service(Both { before: self.state.put_service(after.clone()), after: Some(after) })
             }
             Object::Task(new) => {
                 let mut new = (**new).clone();
-                new.meta = stamp(self.state.task(new.id).map(|t| t.meta));
+                new.meta = of_task(self.state.task(new.id).map(|t| t.meta), index, time);
                 self.pool.share(&mut new);
                 Event::Task(self.put_task(new))
             }
             Object::Secret(new) => {
-                let mut new = (**new).clone();
-                new.meta = stamp(self.state.secret(new.id).map(|s| s.meta));
-                let after = Arc::new(new);
+                let after = applied(new, self.state.secret(new.id), index, time);
                 Event::Secret(Both { before: self.state.secrets.put(after.clone()), after: Some(after) })
             }
             Object::Config(new) => {
-                let mut new = (**new).clone();
-                new.meta = stamp(self.state.config(new.id).map(|c| c.meta));
-                let after = Arc::new(new);
+                let after = applied(new, self.state.config(new.id), index, time);
                 Event::Config(Both { before: self.state.configs.put(after.clone()), after: Some(after) })
             }
         }
     }
 
-    fn patch(&mut self, patch: &TaskPatch, stamp: impl Fn(Option<Meta>) -> Meta) -> Option<Event> {
+    fn patch(&mut self, patch: &TaskPatch, index: u64, time: Timestamp) -> Option<Event> {
         let before = self.state.task(patch.id)?;
         if !patch.changes(before) {
             return None;
         }
         let mut after = patch.apply(before);
-        after.meta = stamp(Some(before.meta));
+        after.meta = of_task(Some(before.meta), index, time);
         Some(Event::Task(self.put_task(after)))
     }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use shoal_types::object::TaskStatus;
 use shoal_types::spec::{Annotations, EndpointSpec, TaskSpec};
-use shoal_types::{Cluster, Config, GenericResource, Meta, Node, NodeId, Secret, Service, ServiceId, Task, TaskId, TaskState, View};
+use shoal_types::{
+    Cluster, Config, GenericResource, Meta, Node, NodeId, Secret, Service, ServiceId, Task, TaskId, TaskState, View,
+};
 
 use crate::Snapshot;
 

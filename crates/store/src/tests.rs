@@ -2,9 +2,11 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use shoal_types::id::SecretKind;
-use shoal_types::object::{NodeDescription, NodeStatus, TaskStatus};
+use shoal_types::object::{NodeDescription, NodeState, NodeStatus, TaskStatus};
 use shoal_types::spec::{Annotations, ContainerSpec, NodeRole, NodeSpec, PayloadSpec, ServiceSpec, TaskSpec};
-use shoal_types::{Config, Id, Node, NodeId, Refusal, RefusalKind, Secret, Service, ServiceId, TaskId, TaskState};
+use shoal_types::{
+    Config, Id, Meta, Node, NodeId, Refusal, RefusalKind, Secret, Service, ServiceId, TaskId, TaskState,
+};
 
 use super::*;
 
@@ -94,11 +96,31 @@ fn store(changes: &[Change]) -> Store {
 fn a_write_stamps_all_its_objects_with_its_index_and_keeps_the_time_of_creation() {
     let mut store = store(&[Change::Put(service(1, "web")), task(1, 1, None)]);
     store.apply(7, at(70), &[Change::Put(service(1, "web")), status(1, TaskState::Pending)]);
-    let meta = Meta { version: 7, created_at: at(1), updated_at: at(70) };
+    let meta = Meta { version: 7, wanted: 7, created_at: at(1), updated_at: at(70) };
     let now = store.snapshot();
-    assert_eq!(now.service(id(1)).unwrap().meta, meta);
+    assert_eq!(now.service(id(1)).unwrap().meta, Meta { wanted: 1, ..meta });
     assert_eq!(now.task(id(1)).unwrap().meta, meta);
     assert_eq!(now.index(), 7);
+}
+
+#[test]
+fn what_the_cluster_writes_does_not_outdate_what_a_client_has_seen_and_another_client_does() {
+    let of = |state, role| {
+        let Object::Node(mut new) = node(1, "a") else { unreachable!("it is a node") };
+        let it = Arc::make_mut(&mut new);
+        (it.status.state, it.spec.role) = (state, role);
+        Change::Put(Object::Node(new))
+    };
+    let mut store = store(&[of(NodeState::Unknown, NodeRole::Worker)]);
+    store.apply(5, at(5), &[of(NodeState::Ready, NodeRole::Worker)]);
+    let seen_current =
+        |store: &Store| [1, 5, 8].map(|seen| store.snapshot().node(id(1)).unwrap().meta.is_current(seen));
+    assert_eq!(seen_current(&store), [true, true, false]);
+    store.apply(8, at(8), &[of(NodeState::Ready, NodeRole::Manager)]);
+    assert_eq!(seen_current(&store), [false, false, true]);
+    let mut tx = Tx::new(&store.snapshot());
+    tx.change(of(NodeState::Ready, NodeRole::Worker)).unwrap();
+    assert!(!tx.node(id(1)).unwrap().meta.is_current(8), "the first update of a transaction outdates the second");
 }
 
 #[test]

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use shoal_types::view::List;
 use shoal_types::{
-    Change, Cluster, Config, ConfigId, Meta, Node, NodeId, Object, ObjectKind, Payload, PayloadKind, Refusal,
-    RefusalKind, Secret, SecretId, Service, ServiceId, Task, TaskId, View,
+    Change, Cluster, Config, ConfigId, Node, NodeId, Object, ObjectKind, Payload, PayloadKind, Refusal, RefusalKind,
+    Secret, SecretId, Service, ServiceId, Task, TaskId, View,
 };
 
 use crate::Snapshot;
+use crate::stamp::unborn;
 
 /// The version of what a transaction has written, until it is applied. No client has ever seen it, so of two updates that
 /// were decided on the same version, and meet in one transaction, the second finds that its version is not the newest.
@@ -58,18 +59,22 @@ impl Tx {
                 if self.state.service_named(&new.spec.name).is_some_and(|other| other.id != new.id) {
                     return Err(Conflict::ServiceName(new.spec.name.clone()));
                 }
-                self.state.put_service(unborn(new, |service| &mut service.meta));
+                self.state.put_service(unborn(new, self.state.service(new.id), UNBORN));
             }
-            Change::Put(Object::Cluster(new)) => drop(self.state.put_cluster(unborn(new, |cluster| &mut cluster.meta))),
-            Change::Put(Object::Node(new)) => drop(self.state.put_node(unborn(new, |node| &mut node.meta))),
+            Change::Put(Object::Cluster(new)) => {
+                self.state.put_cluster(unborn(new, self.state.cluster(), UNBORN));
+            }
+            Change::Put(Object::Node(new)) => {
+                self.state.put_node(unborn(new, self.state.node(new.id), UNBORN));
+            }
             Change::Put(Object::Task(new)) => drop(self.state.put_task(new.clone())),
             Change::Put(Object::Secret(new)) => {
                 self.check_name(new)?;
-                self.state.secrets.put(unborn(new, |secret| &mut secret.meta));
+                self.state.secrets.put(unborn(new, self.state.secret(new.id), UNBORN));
             }
             Change::Put(Object::Config(new)) => {
                 self.check_name(new)?;
-                self.state.configs.put(unborn(new, |config| &mut config.meta));
+                self.state.configs.put(unborn(new, self.state.config(new.id), UNBORN));
             }
             Change::Patch(patch) => {
                 let Some(before) = self.state.task(patch.id) else { return Ok(()) };
@@ -144,13 +149,6 @@ impl Tx {
     pub fn into_changes(self) -> Vec<Change> {
         self.changes
     }
-}
-
-/// `object` as it is until it is applied.
-fn unborn<T: Clone>(object: &Arc<T>, meta: impl FnOnce(&mut T) -> &mut Meta) -> Arc<T> {
-    let mut object = object.clone();
-    meta(Arc::make_mut(&mut object)).version = UNBORN;
-    object
 }
 
 // === impl Conflict ===

@@ -74,6 +74,12 @@ impl<K> Id<K> {
         Self { text, kind: PhantomData }
     }
 
+    /// The first characters as a number of the same order: enough to tell nearly all identifiers apart without a call.
+    fn head(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.text;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// The 25 characters.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.text).expect("made of ASCII digits and letters only")
@@ -143,7 +149,7 @@ impl<K> Clone for Id<K> {
 impl<K> Copy for Id<K> {}
 impl<K> PartialEq for Id<K> {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        self.head() == other.head() && self.text == other.text
     }
 }
 impl<K> Eq for Id<K> {}
@@ -154,7 +160,7 @@ impl<K> PartialOrd for Id<K> {
 }
 impl<K> Ord for Id<K> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.text.cmp(&other.text)
+        self.head().cmp(&other.head()).then_with(|| self.text.cmp(&other.text))
     }
 }
 impl<K> std::hash::Hash for Id<K> {

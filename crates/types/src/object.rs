@@ -15,6 +15,10 @@ use crate::{ClusterId, GenericResource, NodeId, ServiceId, TaskId, TaskState, Ti
 pub struct Meta {
     /// Position in the cluster's log of the last write; equal for all objects of one write.
     pub version: u64,
+    /// Position in the log of the last write that changed what users want of the object. Other writes do not make what a
+    /// client has seen out of date.
+    #[serde(default)]
+    pub wanted: u64,
     /// The leader's clock at the first write.
     pub created_at: Timestamp,
     /// The leader's clock at the last write.
@@ -313,6 +317,14 @@ pub struct RootRotation {
     pub key_pem: String,
     /// The new authority as the old one vouches for it, PEM: nodes that still trust the old root follow it.
     pub cross_signed_pem: String,
+}
+
+impl Meta {
+    /// Whether a client that has seen `version` has seen all that users wanted since: what the cluster itself writes
+    /// (that a node is ready, how far an update is) does not get in the way of people.
+    pub fn is_current(&self, version: u64) -> bool {
+        (self.wanted..=self.version).contains(&version)
+    }
 }
 
 impl Task {

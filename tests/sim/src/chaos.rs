@@ -137,8 +137,7 @@ fn strike(cluster: &mut Cluster, kind: Kind) {
 fn draw_quality(world: &World) -> Quality {
     let to = world.pick(&[3, 20, 100]).unwrap_or(3);
     let share = |world: &World, most: u64| world.draw(0..most) as f64 / 100.0;
-    let quality =
-        Quality { delay: (0, to), late: share(world, 10), loss: share(world, 30), doubled: share(world, 20) };
+    let quality = Quality { delay: (0, to), late: share(world, 10), loss: share(world, 30), doubled: share(world, 20) };
     world.note(format_args!("{quality:?}"));
     quality
 }

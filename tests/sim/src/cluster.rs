@@ -92,8 +92,7 @@ impl Cluster {
 
     fn object(&self) -> ClusterObject {
         let text = String::new;
-        let root_ca =
-            RootCa { cert_pem: "root".into(), key_pem: text(), worker_token: text(), manager_token: text() };
+        let root_ca = RootCa { cert_pem: "root".into(), key_pem: text(), worker_token: text(), manager_token: text() };
         let mut spec = ClusterSpec::initial();
         spec.raft = self.site.limits.clone();
         ClusterObject {

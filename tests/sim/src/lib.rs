@@ -21,3 +21,5 @@ pub mod run;
 mod saboteur;
 mod supervisor;
 mod world;
+
+pub use world::stamp;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use sim::plant::Plant;
 use sim::run::{Report, run};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 /// Seeds that once broke something; they always run.
 const REGRESSIONS: &str = include_str!("../seeds.txt");
@@ -48,7 +50,8 @@ fn main() -> ExitCode {
     let options = Options::parse();
     if std::env::var_os("RUST_LOG").is_some() {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_timer(Virtual).with_ansi(false);
+        log.with_writer(std::io::stderr).init();
     }
     let is_good = match options.seed {
         Some(seed) => {
@@ -61,6 +64,15 @@ fn main() -> ExitCode {
         None => run_all(&options),
     };
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The simulation's own time in the log.
+struct Virtual;
+
+impl FormatTime for Virtual {
+    fn format_time(&self, w: &mut Writer<'_>) -> std::fmt::Result {
+        w.write_str(&sim::stamp())
+    }
 }
 
 fn run_all(options: &Options) -> bool {
@@ -101,8 +113,8 @@ fn run_all(options: &Options) -> bool {
 /// Plants one bug after the other; whether each is found by some seed.
 fn find_plants(options: &Options) -> bool {
     let is_found = |plant: &Plant| {
-        let found = (options.from..options.from + options.seeds).map(|seed| run(seed, Some(*plant), false));
-        let found = found.into_iter().find(|report| report.violation.is_some());
+        let mut reports = (options.from..options.from + options.seeds).map(|seed| run(seed, Some(*plant), false));
+        let found = reports.find(|report| report.violation.is_some());
         match &found {
             Some(report) => tell(report, &Options { plant: Some(*plant), seed: Some(report.seed), ..options.clone() }),
             None => println!("{} is not found", name(*plant)),

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use shoal_manager::{Control, Peer};
 use shoal_manager::ca::Subject;
+use shoal_manager::{Control, Peer};
 use shoal_raft::{Member, Raft, Transport, TransportError};
 use shoal_types::spec::NodeRole;
 use shoal_types::{ClusterId, Node, NodeId};
@@ -243,7 +243,8 @@ impl Uplink for Process {
 #[async_trait::async_trait]
 impl Transport for Process {
     async fn call(&self, to: u64, member: &Member, body: Vec<u8>) -> Result<Vec<u8>, TransportError> {
-        let unreachable = |reason: &str| TransportError::Unreachable { addr: member.addr.clone(), reason: reason.into() };
+        let unreachable =
+            |reason: &str| TransportError::Unreachable { addr: member.addr.clone(), reason: reason.into() };
         if !self.is_alive() {
             return Err(unreachable("this process is dead"));
         }

@@ -1,5 +1,6 @@
 //! What all parts of one simulation share: the seed's random numbers, the clocks, what happened, and what went wrong.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,6 +17,20 @@ use tokio::time::Instant;
 
 use crate::place::{self, NOWHERE, Place};
 use crate::plant::Plant;
+
+thread_local! {
+    static START: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The virtual time on this thread, and the machine that runs.
+pub fn stamp() -> String {
+    let at = START.get().map_or(Duration::ZERO, |start| start.elapsed());
+    let here = match place::here() {
+        NOWHERE => "  ".to_owned(),
+        place => format!("m{place}"),
+    };
+    format!("{:>7}.{:03} {here}", at.as_secs(), at.subsec_millis())
+}
 
 /// What happened last is kept for the report of a violation.
 const KEPT: usize = 400;
@@ -54,7 +69,9 @@ impl World {
             events: 0,
             violation: None,
         };
-        Self(Arc::new(Shared { plant, verbose, start: Instant::now(), inner: Mutex::new(inner) }))
+        let start = Instant::now();
+        START.set(Some(start));
+        Self(Arc::new(Shared { plant, verbose, start, inner: Mutex::new(inner) }))
     }
 
     /// Gives this thread the world's time and chance.
@@ -99,12 +116,7 @@ impl World {
 
     /// Notes that something happened.
     pub fn note(&self, what: impl Display) {
-        let at = self.elapsed();
-        let here = match place::here() {
-            NOWHERE => "  ".to_owned(),
-            place => format!("m{place}"),
-        };
-        let line = format!("{:>7}.{:03} {here} {what}", at.as_secs(), at.subsec_millis());
+        let line = format!("{} {what}", stamp());
         if self.0.verbose {
             eprintln!("{line}");
         }

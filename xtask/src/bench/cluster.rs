@@ -103,20 +103,20 @@ fn lose_leader(cluster: &Cluster<'_>) -> Result<f64> {
     cluster.lab.act("cut", &[leader])?;
     cluster.lab.act("kill", &[leader])?;
     let done = AtomicBool::new(false);
-    let took = std::thread::scope(|scope| {
-        let ask = |via: usize, name: &str| -> Option<f64> {
-            let body = json!({"Name": name, "Data": "eA=="});
-            while !done.load(Ordering::Relaxed) && begin.elapsed().as_secs() < PATIENCE {
-                let answer = cluster.lab.engine(via).post("/configs/create", &body);
-                // a first try that broke off may have been accepted all the same
-                if answer.is_ok_and(|answer| [201, 409].contains(&answer.status)) {
-                    done.store(true, Ordering::Relaxed);
-                    return Some(begin.elapsed().as_secs_f64());
-                }
-                std::thread::sleep(Duration::from_millis(5));
+    let ask = |via: usize, name: &str| -> Option<f64> {
+        let body = json!({"Name": name, "Data": "eA=="});
+        while !done.load(Ordering::Relaxed) && begin.elapsed().as_secs() < PATIENCE {
+            let answer = cluster.lab.engine(via).post("/configs/create", &body);
+            // a first try that broke off may have been accepted all the same
+            if answer.is_ok_and(|answer| [201, 409].contains(&answer.status)) {
+                done.store(true, Ordering::Relaxed);
+                return Some(begin.elapsed().as_secs_f64());
             }
-            None
-        };
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    };
+    let took = std::thread::scope(|scope| {
         let ask = &ask;
         let clients: Vec<_> = names.iter().map(|(via, name)| scope.spawn(move || ask(*via, name))).collect();
         clients.into_iter().filter_map(|client| client.join().ok().flatten()).reduce(f64::min)

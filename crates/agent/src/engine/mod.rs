@@ -96,10 +96,10 @@ impl EngineExecutor {
 
     /// A container that has had its time needs its files no more, however long it is kept.
     async fn drop_files(&self, action: Action, outcome: &Result<(), Failure>, task: &Task) {
-        let is_over = match (action, outcome) {
-            (Action::Wait | Action::Shutdown, Ok(())) | (Action::Wait | Action::Start, Err(Failure::Final(_))) => true,
-            _ => false,
-        };
+        let is_over = matches!(
+            (action, outcome),
+            (Action::Wait | Action::Shutdown, Ok(())) | (Action::Wait | Action::Start, Err(Failure::Final(_)))
+        );
         if !is_over {
             return;
         }

@@ -5,8 +5,8 @@ use shoal_types::object::{JobStatus, UpdateStatus};
 use shoal_types::spec::{EndpointSpec, PortConfig, ServiceSpec, UpdateState};
 use shoal_types::{Service, ServiceId, Timestamp};
 
-use super::{MetaBody, Version};
 use super::defaults::insert_defaults;
+use super::{MetaBody, Version};
 
 /// A service as clients see it.
 #[derive(Debug, Serialize)]

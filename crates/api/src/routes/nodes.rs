@@ -1,5 +1,7 @@
 //! Nodes.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
@@ -24,7 +26,8 @@ pub(super) fn routes() -> Router<Api> {
         .route("/nodes/{id}/update", post(update))
 }
 
-fn shown(control: &Control, node: &Node) -> Value {
+fn shown(control: &Control, node: &Arc<Node>) -> Value {
+    let node = &*control.seen(node);
     let managing = control.manager_status(node.id);
     serde_json::to_value(body(node, managing.as_ref())).expect("plain values always serialise")
 }
@@ -37,7 +40,7 @@ async fn list(State(api): State<Api>, query: Query) -> Answer {
 
 async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Answer {
     let control = api.node.control()?;
-    Ok(Answered(shown(&control, &*control.get_node(&id)?)).into_response())
+    Ok(Answered(shown(&control, &control.get_node(&id)?)).into_response())
 }
 
 async fn remove(State(api): State<Api>, Path(id): Path<String>, query: Query) -> Answer<StatusCode> {

@@ -5,9 +5,9 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json as Answered, Router};
 use http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use shoal_manager::control::{ClusterUpdate, Rotate};
-use serde::Deserialize;
 use shoal_node::{InitRequest, JoinRequest};
 use shoal_types::spec::ClusterSpec;
 

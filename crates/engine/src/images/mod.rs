@@ -80,7 +80,12 @@ impl Engine {
     /// What a reference means at its registry, without pulling it.
     pub async fn distribution(&self, name: &str, auth: Option<RegistryAuth>) -> Result<DistributionInspect> {
         let reference = Reference::parse(name).map_err(reference_error)?;
-        Ok(self.images.distribution_inspect(&reference, auth.as_ref()).await?)
+        // here Docker passes the registry's refusals on as they are, other than for a pull
+        self.images.distribution_inspect(&reference, auth.as_ref()).await.map_err(|error| match error.code() {
+            Some("UNAUTHORIZED") => Error::Unauthorized(error.to_string()),
+            Some("DENIED") => Error::Forbidden(error.to_string()),
+            _ => error.into(),
+        })
     }
 
     pub(crate) fn resolve_image(&self, name: &str) -> Result<Arc<Image>> {

@@ -108,6 +108,14 @@ impl RegistryError {
         }
     }
 
+    /// The code of the registry's error document.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Api { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
     /// Whether trying again may help.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(self, Self::Http { .. } | Self::Stalled { .. } | Self::Status(_))

@@ -8,7 +8,7 @@ use shoal_raft::{Config, DataKey, Member, NoPeers, Raft, Snapshot, Tx};
 use shoal_types::spec::{
     ClusterSpec, ContainerSpec, NodeRole, NodeSpec, Replicated, ServiceMode, ServiceSpec, TaskSpec,
 };
-use shoal_types::{Change, ClusterId, Meta, Node, NodeId, Object, Timestamp, View};
+use shoal_types::{Change, ClusterId, Meta, Node, NodeId, Object, Timestamp};
 use shoal_wire::{Dial, UplinkError};
 use tempfile::TempDir;
 use tokio::sync::mpsc::unbounded_channel;

@@ -4,7 +4,6 @@
 //!
 //! Every node can talk to every other at any moment: certificates of the new authority carry what the old one says of it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rcgen::{
@@ -12,7 +11,7 @@ use rcgen::{
 };
 use shoal_types::object::{RootCa, RootRotation};
 use shoal_types::spec::CaConfig;
-use shoal_types::{Change, Cluster, Node, NodeId, Object, Refusal, RefusalKind, Timestamp, View};
+use shoal_types::{Change, Cluster, Node, Object, Refusal, RefusalKind, Timestamp, View};
 use x509_parser::prelude::Pem;
 
 use super::{CaError, ROOT_VALIDITY, first_der, new_authority, new_token, parse, public_key, set_validity, tls_info};
@@ -141,13 +140,6 @@ pub fn plan_step(view: &impl View) -> Vec<Change> {
     rest.take(BATCH.saturating_sub(told)).map(change).collect()
 }
 
-/// Nodes that have not changed over though they were told: only they hold the rotation up.
-pub fn behind(view: &impl View) -> BTreeSet<NodeId> {
-    let issuer = view.cluster().and_then(|c| tls_info(&c.root_rotation.as_ref()?.cert_pem).ok());
-    let Some(issuer) = issuer.map(|tls| tls.cert_issuer_public_key) else { return BTreeSet::new() };
-    view.nodes().filter(|n| !has_changed_over(n, &issuer)).map(|n| n.id).collect()
-}
-
 /// A node that was never there has nothing to change.
 fn has_changed_over(node: &Node, issuer: &str) -> bool {
     node.description.as_ref().is_none_or(|d| d.tls_info.cert_issuer_public_key == issuer)
@@ -165,4 +157,78 @@ fn finished(cluster: &Cluster, next: &RootRotation) -> Cluster {
 
 fn internal(error: CaError) -> Refusal {
     Refusal::new(RefusalKind::Internal, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+    use shoal_types::spec::{ClusterSpec, NodeRole};
+    use shoal_types::{ClusterId, Nanos, NodeId};
+
+    use super::super::{Authority, Subject, issue};
+    use super::*;
+    use crate::ids::RandomIds;
+    use crate::testing::Fixture;
+
+    async fn cluster() -> Arc<Cluster> {
+        Fixture::new(ClusterSpec::initial()).await.control.get_cluster().unwrap()
+    }
+
+    fn given(cert_pem: &str, key_pem: &str) -> CaConfig {
+        let (signing_ca_cert, signing_ca_key) = (cert_pem.to_owned(), key_pem.to_owned());
+        CaConfig { signing_ca_cert, signing_ca_key, ..CaConfig::default() }
+    }
+
+    #[tokio::test]
+    async fn certificates_that_cannot_be_changed_to_are_refused_in_dockers_words() {
+        let (cluster, now) = (cluster().await, Timestamp::now());
+        let (cert, key) = new_authority(now).unwrap();
+        let (other, old) =
+            (new_authority(now).unwrap(), new_authority("2007-01-01T00:00:00Z".parse().unwrap()).unwrap());
+        let refused = |ca: CaConfig| wanted(&cluster, &ca, now).unwrap_err().message;
+        let text = "if a signing CA key is provided, the signing CA cert must also be provided";
+        assert_eq!(refused(given("", &key)), text);
+        assert!(refused(given(&cert, "")).starts_with("there must be at least one valid, reachable external CA"));
+        assert_eq!(refused(given("x", &key)), "could not parse the desired CA certificate");
+        let text = "the desired CA certificate cannot contain multiple certificates";
+        assert_eq!(refused(given(&(cert.clone() + &other.0), &key)), text);
+        assert_eq!(refused(given(&old.0, &old.1)), "CA certificate expires too soon");
+        assert_eq!(refused(given(&cert, &other.1)), "certificate key mismatch");
+        assert_eq!(wanted(&cluster, &CaConfig::default(), now), Ok(None));
+        let same = given(&cluster.root_ca.cert_pem, &cluster.root_ca.key_pem);
+        assert_eq!(wanted(&cluster, &same, now), Ok(None), "it is the present one");
+        let next = wanted(&cluster, &given(&cert, &key), now).unwrap().unwrap().unwrap();
+        assert_eq!((&next.cert_pem, &next.key_pem), (&cert, &key));
+    }
+
+    #[tokio::test]
+    async fn what_the_next_authority_signs_is_good_for_those_who_trust_either_root() {
+        let (mut cluster, now) = (cluster().await.as_ref().clone(), Timestamp::now());
+        let forced = CaConfig { force_rotate: 1, ..CaConfig::default() };
+        cluster.root_rotation = wanted(&cluster, &forced, now).unwrap().unwrap();
+        let subject = Subject {
+            node: NodeId::new(&mut RandomIds),
+            role: NodeRole::Manager,
+            cluster: ClusterId::new(&mut RandomIds),
+        };
+        let key = KeyPair::generate().unwrap();
+        let pem = issue(Authority::of(&cluster), &subject, &key, Nanos::default(), now).unwrap();
+        let chain: Vec<CertificateDer<'_>> =
+            Pem::iter_from_buffer(pem.as_bytes()).map(|p| p.unwrap().contents.into()).collect();
+        assert_eq!(chain.len(), 2);
+        let next = cluster.root_rotation.as_ref().unwrap().cert_pem.clone();
+        for (root, is_good) in
+            [(&cluster.root_ca.cert_pem, true), (&next, true), (&new_authority(now).unwrap().0, false)]
+        {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(first_der(root).unwrap().into()).unwrap();
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let verifier =
+                rustls::client::WebPkiServerVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+            let name = ServerName::try_from(super::super::MANAGER_NAME).unwrap();
+            use rustls::client::danger::ServerCertVerifier;
+            let verified = verifier.verify_server_cert(&chain[0], &chain[1..], &name, &[], UnixTime::now());
+            assert_eq!(verified.is_ok(), is_good, "{verified:?}");
+        }
+    }
 }

@@ -157,9 +157,12 @@ impl CaService {
         true
     }
 
-    /// A certificate for the node of this very manager, from the state as it is applied here, whoever leads: for a cluster
-    /// whose managers have all been off beyond the end of their certificates. `None`: it is no manager there.
+    /// A certificate for the node of this very manager, from the state as it is applied here: for a cluster whose managers
+    /// have all been off beyond the end of their certificates. `None`: a leader is heard, or the node is no manager.
     pub fn for_itself(&self, node: NodeId, request: &Request) -> Option<IssueResponse> {
+        if self.leader().is_some() {
+            return None;
+        }
         let view = self.raft.snapshot();
         let cluster = view.cluster().filter(|c| !c.blacklist.contains_key(&node))?;
         let role = view.node(node)?.role;

@@ -73,7 +73,7 @@ impl Here {
         validate::cluster_update(&update.spec)?;
         self.write(move |tx| {
             let before = tx.cluster().ok_or_else(|| Refusal::new(RefusalKind::NotFound, "no cluster found"))?;
-            if before.meta.version != update.version {
+            if !before.meta.is_current(update.version) {
                 return Err(Refusal::out_of_sequence());
             }
             let next = ca::rotation::wanted(before, &update.spec.ca_config, Timestamp::now())?;

@@ -51,6 +51,18 @@ impl Control {
         resolve::node(&self.snapshot(), input).cloned()
     }
 
+    /// `node` as this manager may show it after [`Self::catch_up`]. Without a leader it is not known who is there: what was
+    /// known last may be long out of date, and must not be taken for the present.
+    pub fn seen(&self, node: &Arc<Node>) -> Arc<Node> {
+        if self.way.standing().leader.is_some() || node.status.state == NodeState::Down {
+            return node.clone();
+        }
+        let mut node = node.as_ref().clone();
+        node.status.state = NodeState::Unknown;
+        "this manager has no contact to a leader".clone_into(&mut node.status.message);
+        Arc::new(node)
+    }
+
     /// The nodes that `filters` let through, in the order of identifiers.
     ///
     /// # Errors
@@ -121,7 +133,7 @@ impl Here {
             if (before.spec.role, spec.role) == (NodeRole::Manager, NodeRole::Worker) {
                 demotion?;
             }
-            if before.meta.version != version {
+            if !before.meta.is_current(version) {
                 return Err(Refusal::out_of_sequence());
             }
             let after = Node { spec, ..before.as_ref().clone() };

@@ -107,7 +107,7 @@ impl Here {
         self.write(move |tx| {
             let before = K::get(tx, id).ok_or_else(|| not_found(id))?;
             let spec = Arc::new(validate::payload_update(&before.spec, spec)?);
-            if before.meta.version != version {
+            if !before.meta.is_current(version) {
                 return Err(Refusal::out_of_sequence());
             }
             let after = Arc::new(Payload { id, meta: before.meta, spec });

@@ -162,7 +162,7 @@ impl Here {
                 if update.is_rollback { rolled_back(before, &update)? } else { updated(before, spec, &update)? };
             // Docker does not look at what a rollback brings back, and its tasks fail
             validate::references_exist(tx, &after.spec)?;
-            if before.meta.version != update.version {
+            if !before.meta.is_current(update.version) {
                 return Err(Refusal::out_of_sequence());
             }
             Ok(tx.change(Change::Put(Object::Service(Arc::new(after))))?)

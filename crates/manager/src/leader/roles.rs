@@ -90,16 +90,20 @@ fn plan(view: &impl View, participants: &[Participant]) -> Plan {
         if node.spec.role == NodeRole::Worker {
             plan.dismiss.extend(own.iter().map(|p| p.number));
         }
-        // A manager stays one until it has no part in consensus any more.
-        let role = if node.spec.role == NodeRole::Worker && !own.is_empty() { node.role } else { node.spec.role };
-        let manager_addr = own.iter().find(|p| p.is_voter).map(|p| p.member.addr.clone());
-        if (node.role, &node.manager_addr) != (role, &manager_addr) {
-            plan.nodes.push(Node { role, manager_addr, ..node.as_ref().clone() });
-        }
+        plan.nodes.extend(settled(node, &own));
     }
     // Those whose nodes were removed.
     plan.dismiss.extend(members.values().flatten().map(|p| p.number));
     plan
+}
+
+/// `node` as it is with `own` as its part in consensus, if that is news.
+fn settled(node: &Node, own: &[&Participant]) -> Option<Node> {
+    // A manager stays one until it has no part in consensus any more.
+    let role = if node.spec.role == NodeRole::Worker && !own.is_empty() { node.role } else { node.spec.role };
+    let manager_addr = own.iter().find(|p| p.is_voter).map(|p| p.member.addr.clone());
+    let is_news = (node.role, &node.manager_addr) != (role, &manager_addr);
+    is_news.then(|| Node { role, manager_addr, ..node.clone() })
 }
 
 async fn apply(raft: &Raft, plan: Plan, view: &Snapshot) -> Result<(), String> {
@@ -141,4 +145,47 @@ async fn apply(raft: &Raft, plan: Plan, view: &Snapshot) -> Result<(), String> {
         if is_overtaken { Ok(()) } else { changes.into_iter().try_for_each(|change| tx.change(change)) }
     };
     raft.write(write).await.map_err(|error: shoal_raft::WriteError<Conflict>| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use shoal_raft::Member;
+    use shoal_types::spec::ClusterSpec;
+
+    use super::*;
+    use crate::ids::RandomIds;
+    use crate::testing::Fixture;
+
+    fn participant(number: u64, node: NodeId, is_voter: bool) -> Participant {
+        Participant { number, member: Member { node_id: Some(node), addr: format!("10.0.0.{number}:2377") }, is_voter }
+    }
+
+    #[tokio::test]
+    async fn a_node_is_a_manager_at_once_and_a_worker_once_it_has_no_part_in_consensus() {
+        let f = Fixture::new(ClusterSpec::initial()).await;
+        let (manager, worker) = (NodeRole::Manager, NodeRole::Worker);
+        let node = |wanted, role| {
+            let mut node = f.raft.snapshot().node(f.node).unwrap().as_ref().clone();
+            (node.spec.role, node.role, node.manager_addr) = (wanted, role, None);
+            node
+        };
+        let role = |node: &Node, own: &[&Participant]| settled(node, own).map(|n| n.role);
+        let part = participant(7, f.node, false);
+        assert_eq!(role(&node(manager, worker), &[]), Some(manager));
+        assert_eq!(role(&node(worker, manager), &[&part]), None, "it is one until it is dismissed");
+        assert_eq!(role(&node(worker, manager), &[]), Some(worker));
+        assert_eq!(role(&node(worker, worker), &[&part]), None);
+    }
+
+    #[tokio::test]
+    async fn addresses_follow_the_members_and_members_without_a_node_are_dismissed() {
+        let f = Fixture::new(ClusterSpec::initial()).await;
+        let view = f.raft.snapshot();
+        let moved = plan(&view, &[participant(7, f.node, true)]);
+        assert_eq!(moved.nodes[0].manager_addr.as_deref(), Some("10.0.0.7:2377"));
+        let learning = plan(&view, &[participant(7, f.node, false)]);
+        assert_eq!(learning.nodes[0].manager_addr, None, "it has no vote yet");
+        let stranger = NodeId::new(&mut RandomIds);
+        assert_eq!(plan(&view, &[participant(9, stranger, true)]).dismiss, [9]);
+    }
 }

@@ -222,9 +222,8 @@ async fn only_tokens_of_the_cluster_as_it_is_now_let_anyone_in_and_a_failed_join
 async fn locked_managers_need_the_key_after_a_restart() {
     let mut first = Machine::begin().await;
     let mut second = Machine::joined(&first, NodeRole::Manager).await;
-    let key_file = |machine: &Machine| {
-        std::fs::read_to_string(machine.dir.path().join("certificates/swarm-node.key")).unwrap()
-    };
+    let key_file =
+        |machine: &Machine| std::fs::read_to_string(machine.dir.path().join("certificates/swarm-node.key")).unwrap();
     assert_eq!(text(first.node.unlock("x").await, 400), "invalid key string");
     let lock = |on| move |spec: &mut ClusterSpec| spec.encryption_config.auto_lock_managers = on;
     assert_eq!(first.node.control().unwrap().unlock_key().unwrap(), "");
@@ -279,10 +278,11 @@ async fn the_root_changes_node_by_node_and_tokens_with_it() {
     let external = second.update(|s| s.ca_config.external_cas = vec!["x".into()], Rotate::default()).await;
     assert!(text(external, 501).contains("an external certificate authority"));
     second.update(|spec| spec.ca_config.force_rotate = 1, Rotate::default()).await.unwrap();
-    first.until("the rotation ends", |v| {
-        v.cluster().is_some_and(|c| c.root_rotation.is_none() && c.root_ca.cert_pem != before.cert_pem)
-    })
-    .await;
+    first
+        .until("the rotation ends", |v| {
+            v.cluster().is_some_and(|c| c.root_rotation.is_none() && c.root_ca.cert_pem != before.cert_pem)
+        })
+        .await;
     let after = first.cluster().root_ca.clone();
     assert!(before.worker_token != after.worker_token && before.manager_token != after.manager_token);
     let tls = shoal_manager::ca::tls_info(&after.cert_pem).unwrap();

@@ -114,6 +114,11 @@ impl Update {
         !(self.pending.is_empty() && self.busy.is_empty() && self.resting.is_empty())
     }
 
+    /// Whether a task of the slot is being replaced.
+    pub(crate) fn is_busy_with(&self, key: SlotKey) -> bool {
+        self.busy.contains_key(&key)
+    }
+
     fn has_free_worker(&self) -> bool {
         let parallelism = usize::try_from(self.config.parallelism).unwrap_or(usize::MAX);
         parallelism == 0 || self.busy.len() + self.resting.len() < parallelism

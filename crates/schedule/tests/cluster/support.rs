@@ -111,7 +111,7 @@ impl World {
 
     pub fn create(&mut self, spec: ServiceSpec) -> ServiceId {
         let id = Id::new(&mut self.ids);
-        let job_status = spec.mode.is_job().then(|| JobStatus { job_iteration: 0, last_execution: self.now });
+        let job_status = spec.mode.is_job().then_some(JobStatus { job_iteration: 0, last_execution: self.now });
         let service = Service {
             id,
             meta: Meta::default(),

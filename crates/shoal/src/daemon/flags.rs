@@ -248,7 +248,9 @@ mod tests {
         let bad = |flags: Flags| flags.fill().unwrap_err().to_string();
         assert!(bad(Flags { label: vec!["x".into()], ..Flags::default() }).contains("invalid label \"x\""));
         let resources = vec!["gpu=a".into(), "gpu=2".into()];
-        assert!(bad(Flags { node_generic_resource: resources, ..Flags::default() }).contains("mixed discrete and named"));
+        assert!(
+            bad(Flags { node_generic_resource: resources, ..Flags::default() }).contains("mixed discrete and named")
+        );
         assert!(bad(Flags { log_level: Some("loud".into()), ..Flags::default() }).contains("invalid log level"));
         assert!(bad(Flags { tls: true, tlscert: Some("/none".into()), ..Flags::default() }).contains("/none"));
         assert!(serde_json::from_str::<Flags>(r#"{"no-such": 1}"#).unwrap_err().to_string().contains("no-such"));

@@ -47,7 +47,7 @@ fn item_068_a_root_is_rotated_without_a_stop(cluster: &Cluster<'_>) -> Result<()
     ensure!(!root.is_empty() && root != text(&old["TLSInfo"]["TrustRoot"]), "the root is the same");
     cluster.until("every node trusts the new root alone", SOON, || {
         let nodes = cluster.nodes(1)?;
-        same!(roots(&nodes), [root.clone()], "roots");
+        same!(roots(&nodes), std::slice::from_ref(&root), "roots");
         Ok(())
     })?;
     cluster.wait_ready(1, 5)?;

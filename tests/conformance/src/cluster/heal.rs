@@ -23,12 +23,11 @@ impl Cluster<'_> {
         self.wait_ready(1, self.lab.nodes().count())?;
         for node in self.lab.nodes() {
             let role = if MANAGERS.contains(&node) { "manager" } else { "worker" };
-            let wanted = json!({"Role": role, "Availability": "active", "Labels": {}});
             let id = self.id(node)?;
             let spec = self.cx(1).get(&format!("/nodes/{id}"))?.json()?["Spec"].take();
-            let same = ["Role", "Availability", "Labels"].iter().all(|field| spec[field] == wanted[field]);
-            if !same && !(spec["Labels"].is_null() && spec["Role"] == role && spec["Availability"] == "active") {
-                self.update_node(1, &id, &wanted)?;
+            let bare = spec["Labels"].as_object().is_none_or(|labels| labels.is_empty());
+            if !bare || spec["Role"] != role || spec["Availability"] != "active" {
+                self.update_node(1, &id, &json!({"Role": role, "Availability": "active", "Labels": {}}))?;
             }
         }
         self.wait_managers(1, 3)?;

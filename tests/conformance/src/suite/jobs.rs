@@ -105,7 +105,7 @@ fn a_job_says_which_run_it_is_in(cx: &Cx<'_>) -> Result<()> {
     let service = cx.shell_service("job", "true", json!({"Mode": {"ReplicatedJob": {}}}))?;
     let seen = cx.see_service(&service)?;
     same!(seen["JobStatus"]["JobIteration"], json!({}), "the first run");
-    ensure!(text(&seen["JobStatus"]["LastExecution"]) >= text(&seen["CreatedAt"])[..10].to_owned(), "{seen}");
+    ensure!(text(&seen["JobStatus"]["LastExecution"]).as_str() >= &text(&seen["CreatedAt"])[..10], "{seen}");
     same!(seen["Spec"]["Mode"], json!({"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 1}}), "mode");
     let tasks = cx.wait_complete(&service, 1)?;
     same!(tasks[0]["JobIteration"], json!({}), "run of the task");

@@ -177,11 +177,11 @@ fn secrets_are_found_by_id_name_and_prefix_and_listed_by_filters(cx: &Cx<'_>) ->
     let mut both = vec![one.clone(), two.clone()];
     both.sort();
     same!(listed(json!({}))?, both, "all, in the order of identifiers");
-    same!(listed(json!({"id": [two]}))?, [two.clone()], "by id");
-    same!(listed(json!({"name": [name.to_lowercase()]}))?, [one.clone()], "by name, in any case");
-    same!(listed(json!({"names": [name]}))?, [one.clone()], "by whole name");
+    same!(listed(json!({"id": [two]}))?, std::slice::from_ref(&two), "by id");
+    same!(listed(json!({"name": [name.to_lowercase()]}))?, std::slice::from_ref(&one), "by name, in any case");
+    same!(listed(json!({"names": [name]}))?, std::slice::from_ref(&one), "by whole name");
     same!(listed(json!({"names": [&name[..name.len() - 1]]}))?, Vec::<String>::new(), "by part of a name");
-    same!(listed(json!({"label": ["tier=b"]}))?, [two.clone()], "by label");
+    same!(listed(json!({"label": ["tier=b"]}))?, std::slice::from_ref(&two), "by label");
     let answer = cx.get(&format!("/secrets?filters={}", crate::http::encode(r#"{"foo":["x"]}"#)))?;
     answer.refused(400, "nvalid filter 'foo'").map(drop)
 }

@@ -6,7 +6,8 @@ use shoal_types::View;
 use crate::cluster::Cluster;
 
 pub fn check(cluster: &Cluster) -> Vec<String> {
-    let states: Vec<(usize, Snapshot)> = cluster.site.directory.doors().iter().map(|door| (door.process.place(), door.raft.snapshot())).collect();
+    let states: Vec<(usize, Snapshot)> =
+        cluster.site.directory.doors().iter().map(|door| (door.process.place(), door.raft.snapshot())).collect();
     let Some(((first, reference), others)) = states.split_first() else { return vec!["there is no manager".into()] };
     let differ = |what: &str, place: usize| format!("m{first} and m{place} have different {what}");
     let mut wrong = Vec::new();

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use shoal_plan::Planner;
 use shoal_types::object::{JobStatus, NodeDescription, NodeState, NodeStatus, TaskStatus, UpdateStatus};
 use shoal_types::spec::{
-    Availability, ContainerSpec, NodeRole, NodeSpec, Placement, Replicated, ReplicatedJob, Resources, RestartCondition, RestartPolicy,
-    ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateState,
+    Availability, ContainerSpec, NodeRole, NodeSpec, Placement, Replicated, ReplicatedJob, Resources, RestartCondition,
+    RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateState,
 };
 use shoal_types::{
     Change, Id, IdSource, Meta, Nanos, Node, NodeId, Object, ObjectKind, Service, ServiceId, Step, Task, TaskId,
@@ -118,7 +118,7 @@ impl World {
 
     pub fn create(&mut self, spec: ServiceSpec) -> ServiceId {
         let id = Id::new(&mut self.ids);
-        let job_status = spec.mode.is_job().then(|| JobStatus { job_iteration: 0, last_execution: self.now });
+        let job_status = spec.mode.is_job().then_some(JobStatus { job_iteration: 0, last_execution: self.now });
         let service = Service {
             id,
             meta: Meta::default(),

@@ -34,6 +34,7 @@ impl Store {
     fn apply_one(&mut self, change: &Change, now: Timestamp) -> Option<Event> {
         let stamp = |before: Option<Meta>| Meta {
             version: self.version,
+            wanted: self.version,
             created_at: before.map_or(now, |m| m.created_at),
             updated_at: now,
         };
