@@ -66,12 +66,12 @@ impl Agent {
         Self::resume(Record::open(&state_dir.join("tasks.redb"))?, uplink, executor)
     }
 
-    /// Like [`Self::start`], with the record on `storage`.
+    /// Like [`Self::start`], with the record on what `storage` gives each time that it is opened.
     ///
     /// # Errors
     /// The record cannot be used.
-    pub fn start_on(
-        storage: impl StorageBackend,
+    pub fn start_on<S: StorageBackend>(
+        storage: impl Fn() -> std::io::Result<S> + Send + Sync + 'static,
         uplink: Arc<dyn Uplink>,
         executor: Arc<dyn Executor>,
     ) -> Result<Self, StartError> {

@@ -5,11 +5,11 @@
 //! [`crate::container::status`]): it changes often, and a crash of the machine ends every container anyway.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{AccessGuard, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
@@ -56,7 +56,28 @@ struct Inner {
     /// Taken away when it is dropped, so that the writer ends.
     writes: Option<mpsc::Sender<Write>>,
     writer: Option<JoinHandle<()>>,
-    database: Arc<Database>,
+    database: Arc<File>,
+}
+
+/// The file. `redb` lets nobody write a database any more that could not be written once (the disk was full), until it is
+/// opened anew: one that failed is closed, and opened for whoever comes next.
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    database: Mutex<Option<Database>>,
+}
+
+impl File {
+    fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+        let mut held = self.database.lock().expect("nothing panics while it is held");
+        let open = || Ok::<_, redb::Error>(Database::builder().set_cache_size(CACHE_BYTES).create(&self.path)?);
+        let database = held.take().map_or_else(open, Ok)?;
+        let result = act(&database);
+        if result.is_ok() {
+            *held = Some(database);
+        }
+        result
+    }
 }
 
 impl Drop for Inner {
@@ -74,15 +95,9 @@ impl Record {
     /// Opens the file, or makes it.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
         let failed = |source: redb::Error| RecordError::Database { path: path.to_owned(), source: Box::new(source) };
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
-        let database = builder.create(path).map_err(|e| failed(e.into()))?;
-        let txn = database.begin_write().map_err(|e| failed(e.into()))?;
-        for kind in Kind::ALL {
-            txn.open_table(kind.table()).map_err(|e| failed(e.into()))?;
-        }
-        txn.commit().map_err(|e| failed(e.into()))?;
-        let database = Arc::new(database);
+        let database = Arc::new(File { path: path.to_owned(), database: Mutex::default() });
+        // makes the tables
+        database.with(|database| apply(database, &[])).map_err(failed)?;
         let (writes, queue) = mpsc::channel();
         let (written, name) = (database.clone(), path.to_owned());
         let writer = std::thread::Builder::new()
@@ -97,18 +112,17 @@ impl Record {
     pub fn load<T: DeserializeOwned>(&self, kind: Kind) -> Result<Vec<T>, RecordError> {
         let path = &self.0.path;
         let failed = |source: redb::Error| RecordError::Database { path: path.clone(), source: Box::new(source) };
-        let txn = self.0.database.begin_read().map_err(|e| failed(e.into()))?;
-        let table = txn.open_table(kind.table()).map_err(|e| failed(e.into()))?;
-        let mut all = Vec::new();
-        for entry in table.iter().map_err(|e| failed(e.into()))? {
-            let (key, value) = entry.map_err(|e| failed(e.into()))?;
-            all.push(serde_json::from_slice(value.value()).map_err(|source| RecordError::Damaged {
-                path: path.clone(),
-                key: key.value().to_owned(),
-                source,
-            })?);
-        }
-        Ok(all)
+        let all = self.0.database.with(|database| {
+            let table = database.begin_read()?.open_table(kind.table())?;
+            let entry = |entry: Result<(AccessGuard<'_, &str>, AccessGuard<'_, &[u8]>), _>| {
+                entry.map(|(key, value)| (key.value().to_owned(), value.value().to_owned()))
+            };
+            Ok(table.iter()?.map(entry).collect::<Result<Vec<_>, redb::StorageError>>()?)
+        });
+        let parsed = all.map_err(failed)?.into_iter().map(|(key, value)| {
+            serde_json::from_slice(&value).map_err(|source| RecordError::Damaged { path: path.clone(), key, source })
+        });
+        parsed.collect()
     }
 
     /// Writes an entry; it is on the disk when this returns.
@@ -141,11 +155,11 @@ impl Record {
 }
 
 /// The writer: ends when nobody can send it anything more.
-fn run(database: &Database, path: &Path, queue: &mpsc::Receiver<Write>) {
+fn run(database: &File, path: &Path, queue: &mpsc::Receiver<Write>) {
     while let Ok(first) = queue.recv() {
         let mut batch = vec![first];
         batch.extend(queue.try_iter());
-        match apply(database, &batch) {
+        match database.with(|database| apply(database, &batch)) {
             Ok(()) => batch.into_iter().filter_map(|write| write.done).for_each(|done| {
                 // the caller may have gone; the write stands
                 done.send(Ok(())).ok();
@@ -197,5 +211,27 @@ mod tests {
         assert_eq!(record.load::<i32>(Kind::Container).unwrap(), (1..20).collect::<Vec<_>>());
         assert_eq!(record.load::<String>(Kind::Volume).unwrap(), ["volume"]);
         assert!(matches!(record.load::<i32>(Kind::Volume), Err(RecordError::Damaged { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_was_full_is_written_again_once_it_has_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = |program: &str, arguments: &[&str]| {
+            assert!(std::process::Command::new(program).args(arguments).arg(dir.path()).status().unwrap().success());
+        };
+        mount("mount", &["-t", "tmpfs", "-o", "size=8m", "tmpfs"]);
+        let record = Record::open(&dir.path().join("engine.redb")).unwrap();
+        let ballast = dir.path().join("ballast");
+        let filled = std::fs::write(&ballast, vec![0_u8; 16 << 20]);
+        let value = "x".repeat(4 << 20);
+        let refused = record.put(Kind::Volume, "big", &value).await;
+        std::fs::remove_file(&ballast).unwrap();
+        let accepted = record.put(Kind::Volume, "small", &"x").await;
+        let known = record.load::<String>(Kind::Volume);
+        drop(record);
+        mount("umount", &[]);
+        assert!(filled.is_err() && refused.is_err(), "the disk was full");
+        accepted.unwrap();
+        assert_eq!(known.unwrap(), ["x"]);
     }
 }

@@ -90,7 +90,10 @@ impl Machine {
         let process = Process::new(shared, self.place, (self.node, self.role, site.cluster), self.known.clone());
         site.net.appear(self.place, &self.addr);
         let executor = Arc::new(self.containers.clone());
-        let storage = mount.storage(Path::new("/agent/tasks.redb")).expect("a process that starts has its disk");
+        let storage = {
+            let mount = mount.clone();
+            move || mount.storage(Path::new("/agent/tasks.redb"))
+        };
         match place::enter(self.place, || Agent::start_on(storage, Arc::new(process.clone()), executor)) {
             Ok(agent) => {
                 let supervisor = Supervisor {

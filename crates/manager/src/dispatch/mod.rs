@@ -61,6 +61,12 @@ impl Dispatcher {
         }
     }
 
+    /// Waits until all nodes are marked as unknown, so that they may come.
+    pub async fn has_begun(&self) {
+        // An error would be the end of the dispatcher, and of whoever waits.
+        drop(self.begun.subscribe().wait_for(|begun| *begun).await);
+    }
+
     /// Serves until one of its parts fails; gives the reason.
     pub async fn run(self: Arc<Self>) -> String {
         // Whatever way this ends, the streams end, too, and agents look for the next leader.

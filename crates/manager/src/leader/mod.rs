@@ -106,7 +106,12 @@ async fn lead(
     let dispatcher = Arc::new(Dispatcher::new(raft.clone()));
     let mut parts = JoinSet::new();
     parts.spawn(core::run::<Planner>(raft.clone()));
-    parts.spawn(core::run::<Scheduler>(raft.clone()));
+    let (scheduled, dispatching) = (raft.clone(), dispatcher.clone());
+    parts.spawn(async move {
+        dispatching.has_begun().await;
+        steps::await_nodes(&scheduled).await;
+        core::run::<Scheduler>(scheduled).await
+    });
     parts.spawn(roles::run(raft.clone()));
     parts.spawn(dispatcher.clone().run());
     let broker = Arc::<Broker>::default();
