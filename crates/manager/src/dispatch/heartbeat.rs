@@ -28,7 +28,10 @@ impl Dispatcher {
     pub(super) fn beat(&self, node: NodeId, session_id: &str) -> Result<Duration, tonic::Status> {
         let period = self.draw_period();
         self.sessions().get(node, session_id)?.pulse.beat(Instant::now());
-        Ok(period)
+        // It may have come back in the very moment in which it was given up, and the cluster has it as lost since: it has to
+        // introduce itself again.
+        let is_ready = self.raft.snapshot().node(node).is_some_and(|n| n.status.state == NodeState::Ready);
+        if is_ready { Ok(period) } else { Err(tonic::Status::aborted("node must disconnect")) }
     }
 
     /// Marks nodes down that are not heard of. Ends where the store cannot be written any more.
