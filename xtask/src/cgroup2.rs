@@ -83,7 +83,10 @@ fn kernel(dir: &Path) -> Result<PathBuf> {
         let package = package.ok_or_else(|| Failure::wrong(format!("{KERNEL} depends on no kernel")))?;
         run(Command::new("apt-get").args(["download", "--quiet", package]).current_dir(dir))?;
         let archive = only(dir, |name| name.starts_with(package))?;
-        run(Command::new("dpkg-deb").arg("--extract").arg(archive).arg(&unpacked))?;
+        // under its name only once it is whole
+        let begun = dir.join("kernel.part");
+        run(Command::new("dpkg-deb").arg("--extract").arg(archive).arg(&begun))?;
+        fs::rename(begun, &unpacked)?;
     }
     only(&unpacked.join("boot"), |name| name.starts_with("vmlinuz-"))
 }

@@ -14,8 +14,8 @@ mod up;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  up      builds Shoal, starts an engine with a one-node swarm and a sample service, and leaves it running
-  down    stops what `up` started and removes it
+  up      builds Shoal, makes a cluster of three nodes with a sample service, loses a node, and leaves it running
+  down    removes what `up` left running
   test    every check and every test; installs the Debian packages that they need
   cgroup2 runs the runtime's tests with control groups of version 2 alone, in an emulated machine with Debian's kernel
   deps    checks which crate may depend on which

@@ -1,28 +1,33 @@
-//! `cargo xtask up` and `down`: an engine with a sample service, from sources to live log lines.
+//! `cargo xtask up` and `down`: a cluster of three nodes on this machine with a sample service, from sources to live log lines
+//! and a node that is lost.
 
 use std::fs;
 use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use conformance::client::{Engine, finish};
 use conformance::cx::{Cx, text};
-use conformance::error::{Failure, Result};
+use conformance::ensure;
+use conformance::error::Result;
+use conformance::http::Address;
 use conformance::images;
-use conformance::launch::{Daemon, Kind, clear};
 use serde_json::json;
 
 use crate::packages::{self, For};
 use crate::shell::{build, demand_root, say};
 
-/// Everything that the engine keeps lies here.
+/// Everything lies here: the program, and the lab with what its engines keep.
 const DIRECTORY: &str = "/var/lib/shoal-up";
-/// Its network namespace: it disturbs no other engine of this machine.
-const NAMESPACE: &str = "shoal-up";
+/// The lab's name. Its engines disturb no other engine of this machine: each has a network namespace of its own.
+const LAB: &str = "shoal-up";
+const NODES: usize = 3;
+/// The node whose cable is pulled.
+const LOST: usize = NODES;
 /// The sample service.
 const SERVICE: &str = "clock";
-const REPLICAS: u64 = 2;
+const REPLICAS: usize = 6;
 /// How long its log lines are shown.
 const SHOWN: Duration = Duration::from_secs(5);
 
@@ -35,103 +40,122 @@ pub fn up() -> Result<()> {
     packages::ensure(For::Up)?;
     let shoal = build("shoal", true)?;
     say("building the image shoal/clock:1.0 from examples/clock");
-    let image = images::clock_alone("1.0")?;
-    stop_earlier()?;
-    say(&format!(
-        "starting {} in network namespace {NAMESPACE}, with everything it keeps under {DIRECTORY}",
-        shoal.display()
-    ));
-    let engine = Daemon::lasting(Kind::Shoal(shoal), NAMESPACE, Path::new(DIRECTORY))?.start()?;
-    say("loading the image");
-    engine.load(&image.archive())?;
-    if engine.in_swarm()? {
-        say("the swarm of the run before is there again");
-    } else {
-        say("making a swarm of this one node");
-        engine.swarm_init()?;
-    }
-    let service = ensure_service(&engine)?;
-    let cx = Cx::new(&engine, SERVICE.to_owned());
-    cx.wait_running(&service, REPLICAS as usize)?;
+    let image = images::clock_alone("1.0")?.archive();
+    remove_earlier()?;
+    say(&format!("making {NODES} nodes, each an engine in a network namespace of its own, and one swarm of them"));
+    fs::create_dir_all(DIRECTORY)?;
+    // what runs is a copy: nothing changes under it when the project is built anew
+    fs::copy(shoal, program())?;
+    let (nodes, place) = (NODES.to_string(), Path::new(DIRECTORY).join("lab").display().to_string());
+    lab(&["up", "--managers", &nodes, "--workers", "0", "--dir", &place])?;
+    say("loading the image into each node");
+    let engines = (1..=NODES).map(|node| Engine::connect(socket(node))).collect::<Result<Vec<_>>>()?;
+    engines.iter().try_for_each(|engine| engine.load(&image).map(drop))?;
+    let cx = Cx::new(&engines[0], SERVICE.to_owned());
+    let service = create_service(&cx)?;
+    cx.wait_running(&service, REPLICAS)?;
     show_tasks(&cx, &service)?;
     show_log(&cx, &service)?;
-    let host = engine.address.url();
-    say("the service keeps running, and so does the engine");
-    println!("to look at it:  DOCKER_HOST={host} docker service ps {SERVICE}");
+    lose_a_node(&cx, &service)?;
+    say("the service keeps running, and so do the nodes");
+    println!("to look at it:  DOCKER_HOST={} docker service ps {SERVICE}", engines[0].address.url());
+    println!("to play on:     {} lab --name {LAB} --help", program().display());
     println!("to stop it:     cargo xtask down");
     Ok(())
 }
 
-/// Stops and removes what `up` left running.
+/// Removes what `up` left running.
 ///
 /// # Errors
-/// The engine does not end, or something of it cannot be removed.
+/// Something of it cannot be removed.
 pub fn down() -> Result<()> {
     demand_root()?;
-    let address = conformance::http::Address::Unix(Path::new(DIRECTORY).join("engine.sock"));
-    if let Ok(engine) = Engine::connect(address) {
-        if engine.in_swarm()? {
-            say("leaving the swarm, which removes its containers");
-            engine.swarm_leave()?;
-        }
-        for container in engine.list("/containers/json?all=1", &json!({}))? {
-            engine.delete(&format!("/containers/{}?force=1", text(&container["Id"])))?.ok()?;
-        }
-    }
-    stop_earlier()?;
-    say(&format!("removing {DIRECTORY} and network namespace {NAMESPACE}"));
-    clear(NAMESPACE, Path::new(DIRECTORY))
+    remove_earlier()
 }
 
-/// Ends the daemon of an earlier `up`, if there is one; its containers go on.
-fn stop_earlier() -> Result<()> {
-    let Ok(pid) = fs::read_to_string(Path::new(DIRECTORY).join("pid")) else { return Ok(()) };
-    let process = Path::new("/proc").join(pid.trim());
-    let is_ours =
-        || fs::read(process.join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(DIRECTORY));
-    if !is_ours() {
+/// Removes the nodes of an earlier `up` and all that they keep, if there are any.
+fn remove_earlier() -> Result<()> {
+    if !Path::new(DIRECTORY).exists() {
         return Ok(());
     }
-    say("stopping the daemon of an earlier run; its containers go on");
-    let mut kill = Command::new("kill");
-    kill.arg(pid.trim());
-    finish(kill, None)?.ok()?;
-    let end = Instant::now() + Duration::from_secs(30);
-    while is_ours() {
-        if Instant::now() > end {
-            return Err(Failure::wrong(format!("the daemon of an earlier run, process {}, does not end", pid.trim())));
+    say(&format!("removing the nodes of an earlier run, their containers, and {DIRECTORY}"));
+    if program().exists() {
+        match lab(&["down"]) {
+            // it ended before there was one
+            Err(error) if error.to_string().contains("there is no lab") => {}
+            done => done?,
         }
-        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(fs::remove_dir_all(DIRECTORY)?)
+}
+
+fn program() -> PathBuf {
+    Path::new(DIRECTORY).join("shoal")
+}
+
+/// Where a node serves.
+fn socket(node: usize) -> Address {
+    Address::Unix(Path::new(DIRECTORY).join(format!("lab/{node}/sock")))
+}
+
+/// A command of the lab.
+fn lab(arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new(program());
+    command.args(["lab", "--name", LAB]).args(arguments);
+    finish(command, None)?.ok().map(drop)
+}
+
+fn create_service(cx: &Cx<'_>) -> Result<String> {
+    say(&format!("service create --name {SERVICE} --replicas {REPLICAS} shoal/clock:1.0"));
+    let spec = json!({"Name": SERVICE, "Mode": {"Replicated": {"Replicas": REPLICAS}},
+        "TaskTemplate": {"ContainerSpec": {"Image": "shoal/clock:1.0"}}});
+    Ok(text(&cx.post("/services/create", &spec)?.json()?["ID"]))
+}
+
+/// The identifier of a node's engine in the swarm.
+fn id_of(node: usize) -> Result<String> {
+    Ok(text(&Engine::connect(socket(node))?.get("/info")?.json()?["Swarm"]["NodeID"]))
+}
+
+/// What `docker service ps` shows, for machines without a client: the tasks that are wanted.
+fn show_tasks(cx: &Cx<'_>, service: &str) -> Result<()> {
+    say(&format!("service ps --filter desired-state=running {SERVICE}"));
+    let ids = (1..=NODES).map(id_of).collect::<Result<Vec<_>>>()?;
+    let mut tasks = cx.running(service)?;
+    tasks.sort_by_key(|task| task["Slot"].as_u64());
+    println!("{:<26} {:<9} {:<16} {:<8} CURRENT STATE", "ID", "NAME", "IMAGE", "NODE");
+    for task in tasks {
+        let name = format!("{SERVICE}.{}", task["Slot"]);
+        let image = text(&task["Spec"]["ContainerSpec"]["Image"]);
+        let node = ids.iter().position(|id| task["NodeID"] == id.as_str()).map_or(0, |place| place + 1);
+        let node = format!("node {node}");
+        println!("{:<26} {name:<9} {image:<16} {node:<8} {}", text(&task["ID"]), text(&task["Status"]["State"]));
     }
     Ok(())
 }
 
-fn ensure_service(engine: &Engine) -> Result<String> {
-    let there = engine.list("/services", &json!({"name": [SERVICE]}))?;
-    if let Some(service) = there.first() {
-        say(&format!("the service {SERVICE} of the run before is there again"));
-        return Ok(text(&service["ID"]));
-    }
-    say(&format!("creating the service {SERVICE} with {REPLICAS} replicas"));
-    let spec = json!({"Name": SERVICE, "Mode": {"Replicated": {"Replicas": REPLICAS}},
-        "TaskTemplate": {"ContainerSpec": {"Image": "shoal/clock:1.0"}}});
-    Ok(text(&engine.post("/services/create", &spec)?.json()?["ID"]))
-}
-
-/// What `docker service ps` shows, for machines without a client.
-fn show_tasks(cx: &Cx<'_>, service: &str) -> Result<()> {
-    say(&format!("service ps {SERVICE}"));
-    println!("{:<26} {:<9} {:<16} {:<14} {:<14} ERROR", "ID", "NAME", "IMAGE", "DESIRED STATE", "CURRENT STATE");
-    for task in cx.tasks(service)? {
-        let name = format!("{SERVICE}.{}", task["Slot"]);
-        let image = text(&task["Spec"]["ContainerSpec"]["Image"]);
-        let (desired, current) = (text(&task["DesiredState"]), text(&task["Status"]["State"]));
-        println!(
-            "{:<26} {name:<9} {image:<16} {desired:<14} {current:<14} {}",
-            text(&task["ID"]),
-            text(&task["Status"]["Err"])
-        );
-    }
+/// Pulls the cable of a node, shows that the others take over, and plugs it in again.
+fn lose_a_node(cx: &Cx<'_>, service: &str) -> Result<()> {
+    let (node, lost) = (LOST.to_string(), id_of(LOST)?);
+    say(&format!("pulling the cable of node {LOST}: lab cut {LOST}"));
+    lab(&["cut", &node])?;
+    let start = Instant::now();
+    cx.until("every task runs on another node", || {
+        let running = cx.running(service)?;
+        let elsewhere = running.iter().filter(|task| task["NodeID"] != lost.as_str()).count();
+        ensure!(elsewhere == REPLICAS, "{elsewhere} of {REPLICAS} do");
+        Ok(())
+    })?;
+    say(&format!("after {:.1} s all of its tasks run elsewhere", start.elapsed().as_secs_f32()));
+    show_tasks(cx, service)?;
+    say(&format!("plugging it in again: lab mend {LOST}"));
+    lab(&["mend", &node])?;
+    cx.until("the node is ready again", || {
+        let state = cx.get(&format!("/nodes/{lost}"))?.json()?["Status"]["State"].clone();
+        ensure!(state == "ready", "it is {state}");
+        Ok(())
+    })?;
+    say(&format!("node {LOST} is ready again; tasks stay where they are until there is a reason to move them"));
     Ok(())
 }
 

@@ -20,7 +20,7 @@ mod peer;
 mod testing;
 mod transport;
 
-pub use begin::begin;
+pub use begin::{begin, go_on_alone};
 pub use broker::{LogEnd, LogStream};
 pub use control::Control;
 pub use ids::RandomIds;

@@ -35,7 +35,7 @@ impl Fixture {
         let config = Config { dir: dir.path().to_owned(), key, limits: spec.raft.clone(), force_new: false };
         let raft = Raft::open(&config, std::sync::Arc::new(NoPeers)).await.unwrap();
         let (node, cluster) = (NodeId::new(&mut RandomIds), ClusterId::new(&mut RandomIds));
-        raft.begin(Member { node_id: Some(node), addr: "10.0.0.1:2377".into() }).await.unwrap();
+        raft.begin(Member { node_id: Some(node), addr: "10.0.0.1:2377".into(), ..Member::default() }).await.unwrap();
         let (object, first) = (new_cluster(cluster, spec), first_node(node, "10.0.0.1:2377"));
         let manager = Manager::start(raft.clone(), cluster, Arc::new(NoWay));
         begin(&raft, object, first).await.unwrap();

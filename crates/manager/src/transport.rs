@@ -92,7 +92,8 @@ impl Consensus for ConsensusService {
         if number == 0 {
             return Err(Status::invalid_argument("the number of a manager is not zero"));
         }
-        let member = Member { node_id: Some(peer.subject.node), addr: advertised(&addr, &peer.addr)? };
+        let member =
+            Member { node_id: Some(peer.subject.node), addr: advertised(&addr, &peer.addr)?, ..Member::default() };
         if self.raft.leadership().borrow().is_none() {
             return Err(lead::elsewhere(&self.raft));
         }

@@ -274,7 +274,7 @@ fn check(request: InitRequest) -> Result<Checked, Refusal> {
         pool if pool.is_empty() => vec![DEFAULT_POOL.to_owned()],
         pool => pool,
     };
-    let saved = Saved { asked, toward: None, addresses };
+    let saved = Saved { asked, toward: None, remotes: Vec::new(), addresses };
     Ok(Checked { saved, availability, spec: over_defaults(spec), pool, subnet_size, data_path_port })
 }
 

@@ -18,6 +18,7 @@ use crate::addresses::{Asked, DEFAULT_PORT};
 use crate::authority::{self, AuthorityError};
 use crate::identity::Identity;
 use crate::init::{addresses, availability, failed};
+use crate::joining::Joining;
 use crate::member::{Member, farewell};
 use crate::membership::Membership;
 use crate::node::{Node, already, unavailable};
@@ -57,12 +58,11 @@ pub struct Joined {
 }
 
 /// What was checked.
-struct Checked {
-    saved: Saved,
-    availability: Availability,
-    remotes: Vec<String>,
+pub(crate) struct Checked {
+    joining: Joining,
     token: JoinToken,
-    token_text: String,
+    /// How often the managers are asked that cannot be reached.
+    tries: u32,
 }
 
 impl Node {
@@ -88,17 +88,33 @@ impl Node {
         }
     }
 
+    /// Goes on with a join that a crash cut short.
+    pub(crate) async fn resume_join(self: Arc<Self>, joining: Joining) {
+        tracing::info!("going on with the join that this node had begun");
+        match joining.token.parse() {
+            // The network of a machine that starts may take its time.
+            Ok(token) => drop(self.go_through(Checked { joining, token, tries: TRIES.1 }, true).await),
+            Err(error) => {
+                tracing::warn!(%error, "the join that was begun cannot go on");
+                self.undo("a join");
+            }
+        }
+    }
+
     async fn join_in_background(self: Arc<Self>, checked: Checked, tell: oneshot::Sender<Result<Joined, Refusal>>) {
-        let mut member = self.member.lock().await;
         // The client may have gone meanwhile: then so has the answer.
-        if member.is_some() || !matches!(self.status(), Status::Inactive) {
-            drop(tell.send(Err(already())));
-            return;
+        drop(tell.send(self.go_through(checked, false).await));
+    }
+
+    async fn go_through(&self, checked: Checked, is_resumed: bool) -> Result<Joined, Refusal> {
+        let mut member = self.member.lock().await;
+        if !is_resumed && (member.is_some() || !matches!(self.status(), Status::Inactive)) {
+            return Err(already());
         }
         self.status.send_replace(Status::Pending);
         let quit = CancellationToken::new();
         *self.joining.lock().expect("nothing panics while it is held") = Some(quit.clone());
-        let joined = match self.enter(checked, &quit).await {
+        let joined = match self.enter(checked, is_resumed, &quit).await {
             Ok((entered, joined)) => {
                 *member = Some(entered);
                 Ok(joined)
@@ -110,62 +126,78 @@ impl Node {
             }
         };
         self.joining.lock().expect("nothing panics while it is held").take();
-        drop(tell.send(joined));
+        joined
     }
 
-    async fn enter(&self, checked: Checked, quit: &CancellationToken) -> Result<(Member, Joined), Refusal> {
-        // What a crash during an earlier join may have left.
-        self.paths.wipe().map_err(|e| failed(&e))?;
+    /// Each step leaves something on disk that a daemon goes on from that starts again: the request with its key, then the
+    /// certificate.
+    async fn enter(
+        &self,
+        checked: Checked,
+        is_resumed: bool,
+        quit: &CancellationToken,
+    ) -> Result<(Member, Joined), Refusal> {
+        let (dir, saved) = (self.paths.certificates(), &checked.joining.saved);
+        if !is_resumed {
+            // What a crash during an earlier one may have left.
+            self.paths.wipe().map_err(|e| failed(&e))?;
+            checked.joining.save(&dir).map_err(|e| failed(&e))?;
+        }
         let identity = tokio::select! {
             identity = enrol(&checked) => identity?,
             () = quit.cancelled() => return Err(given_up()),
         };
-        let role = identity.role;
-        self.paths.save(&checked.saved).map_err(|e| failed(&e))?;
-        let vault = Vault::new(self.paths.certificates());
-        let membership = Membership::new(self.paths.clone(), vault, identity.clone(), checked.saved.addresses.clone());
+        self.paths.save(saved).map_err(|e| failed(&e))?;
+        let vault = Vault::new(dir.clone());
+        let membership = Membership::new(self.paths.clone(), vault, identity.clone(), saved.addresses.clone());
         let membership = membership.map_err(|e| failed(&e))?;
-        checked.remotes.iter().for_each(|addr| membership.remotes.hint(addr));
+        saved.remotes.iter().for_each(|addr| membership.remotes.hint(addr));
         self.set_local(Some(membership.clone()));
-        let running = match role {
-            NodeRole::Worker => None,
-            NodeRole::Manager => match Running::start(&membership, Start::Resume, quit).await {
-                Ok(running) => Some(running),
-                Err(error) => {
-                    // The cluster already counts this node.
-                    farewell(&membership).await;
-                    return Err(if quit.is_cancelled() { given_up() } else { failed(&error) });
-                }
-            },
+        let entered = async {
+            membership.vault.keep(&identity).map_err(|e| failed(&e))?;
+            Joining::forget(&dir).map_err(|e| failed(&e))?;
+            self.begin_as_member(&membership, quit).await
         };
-        let warnings = running.as_ref().and_then(|r| r.managers).map(warnings).unwrap_or_default();
-        // Only now: an identity on disk means that this node is in a swarm.
-        if let Err(error) = membership.vault.keep(&identity) {
-            if let Some(running) = running {
-                running.stop(&membership).await;
+        let (member, joined) = match entered.await {
+            Ok(entered) => entered,
+            Err(refusal) => {
+                // The cluster already counts this node.
+                farewell(&membership).await;
+                return Err(if quit.is_cancelled() { given_up() } else { refusal });
             }
-            return Err(failed(&error));
-        }
-        let member = Member::start(membership.clone(), running, &self.status, &*self.launcher).await;
-        let member = member.map_err(|error| failed(&error))?;
+        };
         tokio::select! {
-            () = membership.greeted() => Ok((member, Joined { warnings })),
+            () = membership.greeted() => Ok((member, joined)),
             () = quit.cancelled() => {
                 member.leave().await;
                 Err(given_up())
             }
         }
     }
+
+    async fn begin_as_member(
+        &self,
+        membership: &Arc<Membership>,
+        quit: &CancellationToken,
+    ) -> Result<(Member, Joined), Refusal> {
+        let running = match membership.role() {
+            NodeRole::Worker => None,
+            NodeRole::Manager => Some(Running::start(membership, Start::Resume, quit).await.map_err(|e| failed(&e))?),
+        };
+        let warnings = running.as_ref().and_then(|r| r.managers).map(warnings).unwrap_or_default();
+        let member = Member::start(membership.clone(), running, &self.status, &*self.launcher).await;
+        Ok((member.map_err(|error| failed(&error))?, Joined { warnings }))
+    }
 }
 
 /// Asks the managers that were named for a certificate.
 async fn enrol(checked: &Checked) -> Result<Identity, Refusal> {
-    let key = KeyPair::generate().map_err(|e| failed(&e))?;
+    let key = checked.joining.key().map_err(|e| failed(&e))?;
     let mut tries = 0;
     loop {
         tries += 1;
         let mut last = None;
-        for addr in &checked.remotes {
+        for addr in &checked.joining.saved.remotes {
             match ask(addr, checked, &key).await {
                 Ok(identity) => return Ok(identity),
                 Err(error) if !error.is_passing() => return Err(error.into()),
@@ -174,7 +206,7 @@ async fn enrol(checked: &Checked) -> Result<Identity, Refusal> {
         }
         let limit = match last {
             Some(AuthorityError::Silent | AuthorityError::Uplink(_)) => TRIES.1,
-            _ => TRIES.0,
+            _ => checked.tries,
         };
         match last {
             Some(error) if tries < limit => tracing::info!(%error, "no manager answers yet"),
@@ -187,13 +219,13 @@ async fn enrol(checked: &Checked) -> Result<Identity, Refusal> {
 
 async fn ask(addr: &str, checked: &Checked, key: &KeyPair) -> Result<Identity, AuthorityError> {
     let root = authority::root(addr, &checked.token).await?;
-    let availability = match checked.availability {
+    let availability = match checked.joining.availability {
         Availability::Active => "active",
         Availability::Pause => "pause",
         Availability::Drain => "drain",
     };
     let request = IssueRequest {
-        token: checked.token_text.clone(),
+        token: checked.joining.token.clone(),
         availability: availability.to_owned(),
         ..IssueRequest::default()
     };
@@ -209,8 +241,9 @@ fn check(request: JoinRequest) -> Result<Checked, Refusal> {
     let asked =
         Asked { listen: request.listen_addr, advertise: request.advertise_addr, data_path: request.data_path_addr };
     let toward: Option<SocketAddr> = first.to_socket_addrs().ok().and_then(|mut addrs| addrs.next());
-    let saved = Saved { addresses: addresses(&asked, toward)?, asked, toward };
-    Ok(Checked { saved, availability, remotes, token, token_text: request.join_token })
+    let saved = Saved { addresses: addresses(&asked, toward)?, asked, toward, remotes };
+    let joining = Joining::new(saved, availability, request.join_token).map_err(|e| failed(&e))?;
+    Ok(Checked { joining, token, tries: TRIES.0 })
 }
 
 /// `host:port`, with the usual port where none is given.

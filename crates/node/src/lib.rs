@@ -13,6 +13,7 @@ pub mod identity;
 mod info;
 mod init;
 mod join;
+mod joining;
 mod keys;
 pub mod launch;
 mod leave;

@@ -89,7 +89,8 @@ impl Member {
     /// Tells the managers that this node leaves, ends everything, and removes the containers of tasks.
     pub async fn leave(mut self) {
         let agent = self.agent.take();
-        let is_alone = self.membership.role() == NodeRole::Manager && self.membership.remotes.managers().len() <= 1;
+        let knows_others = self.membership.remotes.has_others(self.membership.node());
+        let is_alone = self.membership.role() == NodeRole::Manager && !knows_others;
         if is_alone {
             // There is nobody to tell, and the manager must not go on giving tasks to a node that is leaving.
             self.end().await;

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{Addresses, interfaces, resolve};
 use crate::identity::Identity;
+use crate::joining::Joining;
 use crate::launch::{LaunchError, Launcher};
 use crate::member::Member;
 use crate::membership::Membership;
-use crate::paths::{Paths, Saved};
+use crate::paths::{FileError, Paths, Saved};
 use crate::supervise::{Running, Start, Status};
 use crate::vault::{Found, Vault};
 
@@ -48,7 +49,7 @@ impl Node {
         });
         let resuming = node.clone();
         node.status.send_replace(Status::Pending);
-        tokio::spawn(async move { resuming.resume().await });
+        tokio::spawn(resuming.resume());
         node.await_start().await;
         node
     }
@@ -59,17 +60,31 @@ impl Node {
         drop(tokio::time::timeout(START, status.wait_for(|s| !matches!(s, Status::Pending))).await);
     }
 
-    async fn resume(&self) {
+    async fn resume(self: Arc<Self>) {
         let mut member = self.member.lock().await;
-        let back = match Vault::find(&self.paths.certificates()) {
+        let dir = self.paths.certificates();
+        let found = Vault::find(&dir);
+        if matches!(found, Ok(Found::Node(..) | Found::Locked(_)))
+            && let Err(error) = Joining::forget(&dir)
+        {
+            tracing::warn!(%error, "cannot remove what is left of a join");
+        }
+        let back = match found {
             Ok(Found::Node(identity, vault)) => self.come_back(identity, vault, None).await.map(Some),
             Ok(Found::Locked(_)) => {
                 tracing::info!("this manager is locked and needs the unlock key");
                 self.status.send_replace(Status::Locked);
                 return;
             }
-            // An init, a join or a leave that a crash cut short.
-            Ok(Found::Nothing) => self.paths.wipe().map(|()| None).map_err(Into::into),
+            Ok(Found::Nothing) => match Joining::load(&dir) {
+                Ok(Some(joining)) => {
+                    drop(member);
+                    return self.clone().resume_join(joining).await;
+                }
+                // An init or a leave that a crash cut short, or a join that had not begun.
+                Ok(None) | Err(FileError::Damaged { .. }) => self.paths.wipe().map(|()| None).map_err(Into::into),
+                Err(error) => Err(error.into()),
+            },
             Err(error) => Err(error.into()),
         };
         match back {
@@ -90,8 +105,12 @@ impl Node {
         start: Option<Start>,
     ) -> Result<Member, LaunchError> {
         let saved = self.paths.load()?.ok_or("the addresses of this node are missing (state.json)")?;
+        let remotes = saved.remotes.clone();
         let addresses = self.present_addresses(saved);
         let membership = Membership::new(self.paths.clone(), vault, identity, addresses)?;
+        if membership.remotes.managers().is_empty() {
+            remotes.iter().for_each(|addr| membership.remotes.hint(addr));
+        }
         self.set_local(Some(membership.clone()));
         let running = match start {
             Some(start) => Some(Running::start(&membership, start, &CancellationToken::new()).await?),

@@ -24,6 +24,9 @@ pub struct Saved {
     /// A manager that the node joined by: the address that the machine uses towards it is the one to advertise.
     #[serde(default)]
     pub toward: Option<SocketAddr>,
+    /// The managers that the user named: they count until the node has heard which there are.
+    #[serde(default)]
+    pub remotes: Vec<String>,
     /// What applied last; applies where the machine cannot say (its network is not up yet).
     pub addresses: Addresses,
 }
@@ -108,12 +111,20 @@ impl Paths {
         remove(&self.raft())
     }
 
-    /// Removes everything, the certificate first: without it, the next start goes on removing.
+    /// Removes everything, the certificates first and all at once: without them, the next start goes on removing.
     ///
     /// # Errors
     /// [`FileError`]; some of it may be gone.
     pub fn wipe(&self) -> Result<(), FileError> {
-        let all = [self.certificates(), self.raft(), self.worker(), self.managers(), self.state()];
+        let gone = self.root.join("certificates.old");
+        remove(&gone)?;
+        match std::fs::rename(self.certificates(), &gone) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(FileError::Io { path: self.certificates(), source: e });
+            }
+            _ => {}
+        }
+        let all = [gone, self.raft(), self.worker(), self.managers(), self.state()];
         all.iter().try_for_each(|path| remove(path))
     }
 
@@ -129,7 +140,7 @@ impl Paths {
 }
 
 /// Removes a file or a directory with all that is in it; nothing where it is not there.
-fn remove(path: &Path) -> Result<(), FileError> {
+pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
     let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     match removed {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),

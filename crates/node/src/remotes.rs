@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use rand::Rng;
+use shoal_types::NodeId;
 use shoal_wire::session::Manager;
 
 use crate::paths::write_durably;
@@ -105,6 +106,12 @@ impl Remotes {
         waits.into_iter().map(|(_, addr)| addr.to_owned()).collect()
     }
 
+    /// Whether there are managers besides the one on `node`, or were as it joined.
+    pub fn has_others(&self, node: NodeId) -> bool {
+        let known = self.known();
+        !known.hints.is_empty() || known.managers.iter().any(|m| m.node_id != node)
+    }
+
     /// The managers as the cluster said last.
     pub fn managers(&self) -> Vec<Manager> {
         self.known().managers.clone()
@@ -168,5 +175,19 @@ mod tests {
             remotes.observe("a:1", true);
         }
         assert!(chosen(&remotes, "a:1") > 300, "it recovers");
+    }
+
+    #[test]
+    fn a_manager_that_was_told_only_of_another_one_is_not_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let remotes = Remotes::load(dir.path().join("managers.json"));
+        let me = manager('b', "b:1");
+        assert!(!remotes.has_others(me.node_id));
+        remotes.hint("a:1");
+        assert!(remotes.has_others(me.node_id));
+        remotes.learn(&[manager('a', "a:1")]);
+        assert!(remotes.has_others(me.node_id));
+        remotes.learn(&[me.clone()]);
+        assert!(!remotes.has_others(me.node_id));
     }
 }

@@ -30,6 +30,10 @@ const LEAD: Duration = Duration::from_secs(10);
 /// How long a manager that comes back waits for a leader before it answers clients with what it has.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
+/// What a manager is told that comes back after another one has gone on by force.
+const SUPERSEDED: &str = "the swarm goes on without this manager: another one was made a new cluster by force \
+                          (docker swarm init --force-new-cluster)";
+
 /// Where this machine is in its life in a swarm.
 #[derive(Debug, Clone)]
 pub enum Status {
@@ -158,13 +162,17 @@ impl Running {
         if let Start::Begin(first) = start {
             let addr = membership.addresses.advertise.to_string();
             let (cluster, node) = *first;
-            raft.begin(Member { node_id: Some(node.id), addr }).await?;
+            raft.begin(Member { node_id: Some(node.id), addr, ..Member::default() }).await?;
             let begun = tokio::time::timeout(LEAD, shoal_manager::begin(raft, cluster, node)).await;
             begun.map_err(|_| StartError::NoLeader)??;
             return Ok(None);
         }
         if !raft.has_begun().await? {
             return Ok(Some(admission::join(membership, raft, quit).await?));
+        }
+        if matches!(start, Start::Alone) {
+            let alone = tokio::time::timeout(LEAD, shoal_manager::go_on_alone(raft)).await;
+            alone.map_err(|_| StartError::NoLeader)??;
         }
         // Its address may have changed. The others may not be there yet: that must not keep it from starting.
         self.aside.spawn(admission::announce(membership.clone(), raft.clone()));
@@ -277,7 +285,14 @@ async fn manage(
                 manager.stop(membership).await;
                 let Some(reason) = ended else { return };
                 backoff = BACKOFF.0;
-                reason.to_string()
+                match raft.is_superseded() {
+                    true => {
+                        // What this node is now, the others say.
+                        membership.doubt.notify_one();
+                        SUPERSEDED.to_owned()
+                    }
+                    false => reason.to_string(),
+                }
             }
             Err(reason) => reason,
         };

@@ -10,9 +10,9 @@ use shoal_types::{
 
 use crate::timers::Timers;
 
-/// How much one transaction may weigh. A new task carries its whole template through the log, a patch a few bytes.
-const FULL: usize = 10_000;
-const TASK_WEIGHT: usize = 25;
+/// Changes in one transaction: about as many as an entry of the log holds. Fewer would make large services slow, for each
+/// transaction waits for the log.
+const FULL: usize = 4_000;
 
 /// A transaction in the making.
 pub(crate) struct Draft<'a> {
@@ -25,7 +25,6 @@ pub(crate) struct Draft<'a> {
     /// Where identifiers come from.
     pub(crate) ids: &'a mut dyn IdSource,
     changes: Vec<Change>,
-    weight: usize,
     tasks: HashMap<TaskId, Option<Arc<Task>>>,
     services: BTreeMap<ServiceId, Arc<Service>>,
 }
@@ -33,7 +32,7 @@ pub(crate) struct Draft<'a> {
 impl<'a> Draft<'a> {
     pub(crate) fn new(view: &'a dyn View, now: Timestamp, timers: &'a mut Timers, ids: &'a mut dyn IdSource) -> Self {
         let (changes, tasks, services) = Default::default();
-        Self { view, now, timers, ids, changes, weight: 0, tasks, services }
+        Self { view, now, timers, ids, changes, tasks, services }
     }
 
     /// The task as it will be.
@@ -73,18 +72,17 @@ impl<'a> Draft<'a> {
     pub(crate) fn create(&mut self, task: Task) {
         let task = Arc::new(task);
         self.tasks.insert(task.id, Some(task.clone()));
-        self.push(Change::Put(Object::Task(task)), TASK_WEIGHT);
+        self.changes.push(Change::Put(Object::Task(task)));
     }
 
     /// Forgets the task.
     pub(crate) fn remove(&mut self, id: TaskId) {
         self.tasks.insert(id, None);
-        self.push(Change::Remove(ObjectKind::Task(id)), 1);
+        self.changes.push(Change::Remove(ObjectKind::Task(id)));
     }
 
     /// Replaces the service.
     pub(crate) fn put_service(&mut self, service: Service) {
-        self.weight += TASK_WEIGHT;
         self.services.insert(service.id, Arc::new(service));
     }
 
@@ -100,7 +98,7 @@ impl<'a> Draft<'a> {
 
     /// Whether the rest should go into another transaction.
     pub(crate) fn is_full(&self) -> bool {
-        self.weight >= FULL
+        self.changes.len() + self.services.len() >= FULL
     }
 
     /// The changes, in the order to apply them.
@@ -113,11 +111,6 @@ impl<'a> Draft<'a> {
         let current = self.task(task.id);
         let task = patch.apply(current.as_deref().unwrap_or(task));
         self.tasks.insert(task.id, Some(Arc::new(task)));
-        self.push(Change::Patch(patch), 1);
-    }
-
-    fn push(&mut self, change: Change, weight: usize) {
-        self.weight += weight;
-        self.changes.push(change);
+        self.changes.push(Change::Patch(patch));
     }
 }

@@ -87,7 +87,7 @@ async fn main() {
         members.push(member(&net, dir.join(place.to_string())).await);
     }
     let leader = members[0].clone();
-    let named = |place: usize| Member { node_id: None, addr: place.to_string() };
+    let named = |place: usize| Member { node_id: None, addr: place.to_string(), ..Member::default() };
     leader.begin(named(0)).await.expect("the directory is new");
     leader.leadership().wait_for(Option::is_some).await.expect("it leads alone");
     for (place, raft) in members.iter().enumerate().skip(1) {

@@ -8,7 +8,8 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use openraft::{Membership, ServerState};
 use rand::Rng;
 use tokio::time::Instant;
@@ -21,6 +22,9 @@ use crate::types::{LogId, Member, StoredMembership};
 pub const LEASE: Duration = Duration::from_millis(500);
 /// How long a member waits for its leader before it asks the others, in milliseconds: at random, so that mostly one asks.
 const PATIENCE: std::ops::Range<u64> = 600..1_200;
+/// How long it waits before it asks again where it did not stand, since one of the others knew more or still heard the
+/// leader. Asking changes nothing, so it may be short.
+const AGAIN: std::ops::Range<u64> = 200..500;
 /// How long the others may take to answer.
 const ANSWER: Duration = Duration::from_millis(400);
 
@@ -37,19 +41,20 @@ impl Raft {
 
     async fn wait_and_stand(&self) {
         let mut since = Instant::now();
-        let mut patience = draw();
+        let mut patience = draw(PATIENCE);
         loop {
             let due = self.mesh.contacts.heard().max(Some(since)).map_or(since, |at| at + patience);
             if Instant::now() < due {
                 tokio::time::sleep_until(due).await;
                 continue;
             }
-            self.ask_and_stand().await;
-            (since, patience) = (Instant::now(), draw());
+            let has_stood = self.ask_and_stand().await;
+            (since, patience) = (Instant::now(), draw(if has_stood { PATIENCE } else { AGAIN }));
         }
     }
 
-    async fn ask_and_stand(&self) {
+    /// Whether it stood.
+    async fn ask_and_stand(&self) -> bool {
         let (listed, state) = {
             let metrics = self.core.metrics();
             let now = metrics.borrow();
@@ -57,21 +62,27 @@ impl Raft {
         };
         let membership = listed.membership();
         if state == ServerState::Leader || membership.nodes().next().is_none() {
-            return;
+            return false;
         }
         let asked = Instant::now();
         let opinions = self.poll(&listed).await;
         self.learn_that_it_is_over(membership, &opinions);
-        let is_for = |number: u64| number == self.mesh.number || opinions.contains(&(number, Opinion::For));
         // One that was heard meanwhile is to be followed.
         let is_heard = self.mesh.contacts.heard().is_some_and(|at| at > asked || at.elapsed() <= LEASE);
-        if is_voter(membership, self.mesh.number) && is_majority(membership, is_for) && !is_heard && !self.is_in_doubt()
-        {
+        let may_stand = is_voter(membership, self.mesh.number) && !is_heard && !self.is_in_doubt();
+        let stands = may_stand && self.is_wanted(membership, &opinions);
+        if stands {
             self.stand().await;
         }
+        stands
     }
 
-    /// What the other voters think.
+    /// Whether a majority would vote for this member.
+    fn is_wanted(&self, membership: &Membership<u64, Member>, opinions: &[(u64, Opinion)]) -> bool {
+        is_majority(membership, |n| n == self.mesh.number || opinions.contains(&(n, Opinion::For)))
+    }
+
+    /// What the other voters think, as far as they have to be heard: the one that is gone does not answer.
     async fn poll(&self, listed: &StoredMembership) -> Vec<(u64, Opinion)> {
         let membership = listed.membership();
         let others = membership.nodes().filter(|(n, _)| **n != self.mesh.number && is_voter(membership, **n));
@@ -86,7 +97,15 @@ impl Raft {
                 }
             }
         });
-        join_all(asked).await.into_iter().flatten().collect()
+        let mut answers: FuturesUnordered<_> = asked.collect();
+        let mut opinions = Vec::new();
+        while let Some(answer) = answers.next().await {
+            opinions.extend(answer);
+            if self.is_wanted(membership, &opinions) {
+                break;
+            }
+        }
+        opinions
     }
 
     /// Most of the others that it knows of say that it was removed. One alone is not believed: a member that was made a
@@ -124,8 +143,8 @@ impl Raft {
     }
 }
 
-fn draw() -> Duration {
-    Duration::from_millis(shoal_ambient::chance().random_range(PATIENCE))
+fn draw(millis: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(shoal_ambient::chance().random_range(millis))
 }
 
 /// Whether `number` has a vote.

@@ -9,7 +9,7 @@ use openraft::{CommittedLeaderId, EntryPayload, Membership};
 
 use crate::log::LogStore;
 use crate::machine::Machine;
-use crate::types::{Entry, LogId, StorageError, Vote};
+use crate::types::{Entry, Lineage, LogId, Member, StorageError, Vote};
 
 /// Why a manager cannot go on alone.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ pub async fn ensure_alone(number: u64, log: &mut LogStore, machine: &mut Machine
     // As if this manager had been elected by the lost ones once more: what it writes then counts more than all before.
     let term = state.vote_ref().leader_id().term + 1;
     log.save_vote(&Vote::new(term, number)).await?;
+    // The others are members of another cluster from here on, should they ever come back.
+    let lineage = Lineage { epoch: me.lineage.epoch + 1, by: number };
+    let me = Member { lineage, ..me };
     let members = Membership::new(vec![[number].into()], std::collections::BTreeMap::from([(number, me)]));
     let log_id = LogId::new(CommittedLeaderId::new(term, number), last.index + 1);
     log.blocking_append([Entry { log_id, payload: EntryPayload::Membership(members) }]).await?;

@@ -95,6 +95,7 @@ impl Raft {
     /// # Errors
     /// [`AdmitError`].
     pub async fn admit(&self, number: u64, member: Member) -> Result<(), AdmitError> {
+        let member = Member { lineage: self.lineage().unwrap_or_default(), ..member };
         if self.list(number, &member).await? {
             return Ok(());
         }

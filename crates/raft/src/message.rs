@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::members::DismissError;
-use crate::types::{LogId, SnapshotMeta, Types, Vote};
+use crate::types::{Lineage, LogId, SnapshotMeta, Types, Vote};
 
 /// The largest message that is sent, in bytes: what carries it takes 4 MiB with an envelope.
 pub const MAX_CALL: usize = 4 * 1024 * 1024 - 64 * 1024;
@@ -16,6 +16,9 @@ pub const MAX_CALL: usize = 4 * 1024 * 1024 - 64 * 1024;
 pub struct Call {
     /// The number of the member that calls.
     pub from: u64,
+    /// The cluster that it is a member of.
+    #[serde(default)]
+    pub lineage: Lineage,
     /// What it wants.
     pub what: What,
 }
@@ -107,6 +110,11 @@ pub enum Answer {
     Done,
     /// The outcome of a dismissal.
     Dismissed(Result<(), DismissError>),
+    /// The caller is a member of another cluster than this one, which is a member of that of `lineage`.
+    Foreign {
+        /// This one's.
+        lineage: Lineage,
+    },
 }
 
 /// What a member thinks of one that may stand.
@@ -162,9 +170,11 @@ mod tests {
     #[test]
     fn a_message_comes_back_with_its_raw_bytes_and_a_cut_one_is_refused() {
         let piece = Piece { vote: Vote::new(3, 7), transfer: 9, seq: 1, meta: None, is_last: true };
-        let bytes = encode(&Call { from: 5, what: What::Piece(piece) }, b"\0raw").unwrap();
+        let bytes = encode(&Call { from: 5, lineage: Lineage::default(), what: What::Piece(piece) }, b"\0raw").unwrap();
         let (call, tail) = decode::<Call>(&bytes).unwrap();
-        assert!(matches!(call, Call { from: 5, what: What::Piece(p) } if p.seq == 1 && p.transfer == 9 && p.is_last));
+        assert!(
+            matches!(call, Call { from: 5, what: What::Piece(p), .. } if p.seq == 1 && p.transfer == 9 && p.is_last)
+        );
         assert_eq!(tail, b"\0raw");
         for cut in 0..bytes.len() - 4 {
             assert!(decode::<Call>(&bytes[..cut]).is_err(), "cut at {cut}");

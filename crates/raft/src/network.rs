@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use openraft::Membership;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::contact::Contacts;
 use crate::log::LogStore;
 use crate::message::{Answer, Call, MAX_CALL, What, decode, encode};
-use crate::types::{LogId, Member, Vote};
+use crate::types::{Lineage, LogId, Member, Vote};
 
 /// Carries calls to other members. Each call is one message of less than 4 MiB, and its answer; calls to one member may
 /// overtake each other, may be lost, and may arrive twice.
@@ -58,6 +59,12 @@ pub enum CallError {
     /// The call is larger than a message can be.
     #[error("a call of {0} bytes is too large")]
     TooLarge(usize),
+    /// Who answers there is a member of another cluster, one that was made by force from this one or the other way round.
+    #[error("{addr} is a member of another cluster by now")]
+    Foreign {
+        /// The address.
+        addr: String,
+    },
     /// The answer is not one to the call: another version, perhaps.
     #[error("cannot understand the answer of {addr}: {reason}")]
     Answer {
@@ -87,12 +94,13 @@ pub struct Mesh {
     pub contacts: Contacts,
     transport: Arc<dyn Transport>,
     log: LogStore,
+    superseded: watch::Sender<bool>,
 }
 
 impl Mesh {
     /// Nobody was met yet.
     pub fn new(number: u64, transport: Arc<dyn Transport>, log: LogStore) -> Self {
-        Self { number, contacts: Contacts::default(), transport, log }
+        Self { number, contacts: Contacts::default(), transport, log, superseded: watch::Sender::new(false) }
     }
 
     /// Calls member number `to`.
@@ -100,16 +108,17 @@ impl Mesh {
     /// # Errors
     /// [`CallError`]; the call may have arrived all the same.
     pub async fn call(&self, to: u64, member: &Member, what: What, tail: &[u8]) -> Result<Answer, CallError> {
-        let body = self.encode(what, tail)?;
+        let body = self.encode(member.lineage, what, tail)?;
         self.send(to, member, body).await
     }
 
-    /// A call as bytes.
+    /// A call as bytes, to a member of the cluster of `lineage`.
     ///
     /// # Errors
     /// [`CallError`] where it is too large or has no such form.
-    pub fn encode(&self, what: What, tail: &[u8]) -> Result<Vec<u8>, CallError> {
-        let body = encode(&Call { from: self.number, what }, tail).map_err(|e| CallError::Encode(e.to_string()))?;
+    pub fn encode(&self, lineage: Lineage, what: What, tail: &[u8]) -> Result<Vec<u8>, CallError> {
+        let body =
+            encode(&Call { from: self.number, lineage, what }, tail).map_err(|e| CallError::Encode(e.to_string()))?;
         if body.len() > MAX_CALL { Err(CallError::TooLarge(body.len())) } else { Ok(body) }
     }
 
@@ -119,9 +128,21 @@ impl Mesh {
     /// [`CallError`]; the call may have arrived all the same.
     pub async fn send(&self, to: u64, member: &Member, body: Vec<u8>) -> Result<Answer, CallError> {
         let bytes = self.transport.call(to, member, body).await?;
-        self.contacts.meet(to);
         let bad = |e: &dyn std::fmt::Display| CallError::Answer { addr: member.addr.clone(), reason: e.to_string() };
-        decode(&bytes).map(|(answer, _)| answer).map_err(|e| bad(&e))
+        let (answer, _) = decode(&bytes).map_err(|e| bad(&e))?;
+        if let Answer::Foreign { lineage } = answer {
+            if lineage.epoch > member.lineage.epoch {
+                self.superseded.send_replace(true);
+            }
+            return Err(CallError::Foreign { addr: member.addr.clone() });
+        }
+        self.contacts.meet(to);
+        Ok(answer)
+    }
+
+    /// Whether one of the members was made a cluster of its own by force, in place of this one.
+    pub fn superseded(&self) -> watch::Receiver<bool> {
+        self.superseded.subscribe()
     }
 
     /// The last entry in the log here.

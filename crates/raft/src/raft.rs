@@ -180,6 +180,7 @@ impl Raft {
         }
         tokio::spawn(this.clone().run_elections());
         tokio::spawn(this.clone().run_changes());
+        tokio::spawn(this.clone().end_when_superseded());
         Ok(this)
     }
 
@@ -343,6 +344,22 @@ impl Raft {
     /// The leader by `vote`, which has entries up to `last`, has given this member everything up to `index`.
     pub(crate) fn caught_up(&self, vote: crate::types::Vote, index: Option<u64>, last: u64) {
         self.doubt.lift(vote, index, last);
+    }
+
+    /// Whether the cluster goes on without this manager: another one was made a new cluster by force.
+    pub fn is_superseded(&self) -> bool {
+        *self.mesh.superseded().borrow()
+    }
+
+    async fn end_when_superseded(self) {
+        let mut superseded = self.mesh.superseded();
+        tokio::select! {
+            _ = superseded.wait_for(|superseded| *superseded) => {}
+            _ = self.stopped() => return,
+        }
+        tracing::warn!("another manager was made a new cluster by force: the cluster goes on without this one");
+        self.set_removed();
+        self.halt().await;
     }
 
     /// This manager's number in the log.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::election::LEASE;
 use crate::message::{Answer, Call, Piece, What, decode, encode};
 use crate::raft::{Raft, SLACK};
-use crate::types::{Types, Vote};
+use crate::types::{Lineage, Types, Vote};
 
 /// Why a member's call is not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +30,10 @@ impl Raft {
     /// [`ServeError`].
     pub async fn serve(&self, body: Vec<u8>) -> Result<Vec<u8>, ServeError> {
         let (call, tail) = decode::<Call>(&body).map_err(|e| ServeError::Malformed(e.to_string()))?;
+        if let Some(lineage) = self.lineage().filter(|mine| *mine != call.lineage) {
+            let foreign = encode(&Answer::Foreign { lineage }, &[]);
+            return foreign.map_err(|e| ServeError::Malformed(e.to_string()));
+        }
         self.mesh.contacts.meet(call.from);
         let answer = match call.what {
             What::Append { rpc, last } => Answer::Append(self.follow(rpc, last).await?),
@@ -42,6 +46,13 @@ impl Raft {
             What::Dismiss { number } => Answer::Dismissed(self.dismiss_here(number).await),
         };
         encode(&answer, &[]).map_err(|e| ServeError::Malformed(e.to_string()))
+    }
+
+    /// The cluster that this one is a member of; none before it has heard of any.
+    pub(crate) fn lineage(&self) -> Option<Lineage> {
+        let metrics = self.core.metrics();
+        let now = metrics.borrow();
+        now.membership_config.membership().nodes().next().map(|(_, member)| member.lineage)
     }
 
     fn hear(&self, vote: Vote, down: Vec<u64>) -> Answer {

@@ -147,6 +147,10 @@ impl Inbox {
         let mut incoming = self.incoming.lock().await;
         if incoming.as_ref().is_none_or(|i| i.transfer != piece.transfer) {
             let (0, Some(meta)) = (piece.seq, piece.meta) else { return Ok((newest, 0, false)) };
+            // Two of one snapshot that were written and installed at a time would take each other's file away.
+            if let Some(closing) = incoming.as_ref().and_then(Incoming::closing) {
+                drop(closing.await);
+            }
             *incoming = None;
             let draft = self.keeper.draft(&meta).map_err(|e| Arc::from(e.to_string()))?;
             let open = Box::new(Open { meta, draft, decoder: Decoder::default() });
@@ -163,8 +167,20 @@ impl Inbox {
         drop(incoming);
         match closing {
             None => Ok((newest, next, false)),
-            Some(closing) => closing.await.map(|vote| (vote, next, true)),
+            Some(closing) => {
+                let closed = closing.await;
+                if closed.is_err() {
+                    self.forget(piece.transfer).await;
+                }
+                closed.map(|vote| (vote, next, true))
+            }
         }
+    }
+
+    /// Forgets a snapshot that could not be installed: when its sender tries again, it begins anew.
+    async fn forget(&self, transfer: u64) {
+        let failed = |i: &mut Incoming| i.transfer == transfer && i.closing().is_some_and(|c| c.peek().is_some());
+        self.incoming.lock().await.take_if(failed);
     }
 
     async fn add(&self, to: &mut Incoming, content: &[u8], vote: Vote, is_last: bool) -> Result<(), Arc<str>> {

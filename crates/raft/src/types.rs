@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shoal_store::Snapshot;
+use shoal_store::packed::Packer;
 use shoal_types::{Change, NodeId, Timestamp};
 
 use crate::snapshot::Pieces;
@@ -29,6 +30,7 @@ pub struct Proposal {
     /// have changed since.
     pub term: u64,
     /// What changes.
+    #[serde(with = "shoal_store::packed")]
     pub changes: Arc<[Change]>,
 }
 
@@ -48,6 +50,19 @@ pub struct Member {
     pub node_id: Option<NodeId>,
     /// Where it listens: `host:port`. May change; the number stays.
     pub addr: String,
+    /// The cluster that it is a member of. Raft says it, whatever the caller does.
+    #[serde(default)]
+    pub lineage: Lineage,
+}
+
+/// Tells a cluster that goes on by force from the one that it was: they have the same name, keys and members' numbers, and
+/// neither may follow the other. The same for all members of one cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Lineage {
+    /// How often it was forced.
+    pub epoch: u64,
+    /// The member that was forced last; 0 where none ever was.
+    pub by: u64,
 }
 
 /// The whole state of the cluster at one place of the log, in the form in which the algorithm hands it around.
@@ -84,7 +99,7 @@ pub const MAX_PROPOSAL: usize = 1_572_864;
 pub const FULL_PROPOSAL: usize = MAX_PROPOSAL / 4 * 3;
 
 /// Bytes of the serde form of `value`, without making it.
-pub fn encoded_len<T: Serialize>(value: &T) -> Result<usize, serde_json::Error> {
+fn encoded_len<T: Serialize>(value: &T) -> Result<usize, serde_json::Error> {
     #[derive(Default)]
     struct Count(usize);
     impl std::io::Write for Count {
@@ -101,21 +116,33 @@ pub fn encoded_len<T: Serialize>(value: &T) -> Result<usize, serde_json::Error> 
     Ok(count.0)
 }
 
+/// Bytes of `change` in a proposal, after the changes that were packed before, at most.
+pub fn packed_len(packer: &mut Packer, change: &Change) -> Result<usize, serde_json::Error> {
+    // A comma; and where lists are joined, the numbers of templates grow by some digits.
+    packer.pack(change).map(|item| Ok(encoded_len(&item)? + 1 + 4)).sum()
+}
+
 impl Proposal {
     /// Splits `changes` into lists that each fit into one proposal, in order. For writers whose changes need not be
     /// applied together.
     pub fn split(changes: Vec<Change>) -> Vec<Vec<Change>> {
-        let (mut lists, mut size) = (Vec::<Vec<Change>>::new(), usize::MAX);
-        for change in changes {
+        let (mut ends, mut size, mut packer) = (Vec::new(), 0, Packer::default());
+        for (at, change) in changes.iter().enumerate() {
             // What cannot be encoded is refused when it is proposed.
-            let add = encoded_len(&change).unwrap_or(0) + 1;
-            if size.saturating_add(add) > FULL_PROPOSAL {
-                lists.push(Vec::new());
-                size = 0;
+            let mut add = packed_len(&mut packer, change).unwrap_or(0);
+            if size + add > FULL_PROPOSAL && size > 0 {
+                ends.push(at);
+                (size, packer) = (0, Packer::default());
+                add = packed_len(&mut packer, change).unwrap_or(0);
             }
             size += add;
-            lists.last_mut().expect("the first change opens a list").push(change);
         }
+        let mut changes = changes;
+        let mut lists: Vec<_> = ends.into_iter().rev().map(|at| changes.split_off(at)).collect();
+        if !changes.is_empty() {
+            lists.push(changes);
+        }
+        lists.reverse();
         lists
     }
 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use openraft::error::{ClientWriteError, RaftError};
 use shoal_store::Tx;
+use shoal_store::packed::Packer;
 use shoal_types::{Change, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::feed::Publisher;
 use crate::log::{LogStore, ReserveError};
 use crate::reign::Reign;
-use crate::types::{Applied, Core, FULL_PROPOSAL, MAX_PROPOSAL, Member, Proposal, encoded_len};
+use crate::types::{Applied, Core, FULL_PROPOSAL, MAX_PROPOSAL, Member, Proposal, packed_len};
 
 /// Writes that may wait before `write` itself waits.
 const QUEUE: usize = 4096;
@@ -268,5 +269,6 @@ fn add(groups: &mut Vec<Group>, job: Box<dyn Job>, changes: &[Change], bytes: us
 
 /// Bytes of `changes` in an entry. What cannot be encoded counts as too large.
 fn size(changes: &[Change]) -> usize {
-    changes.iter().map(|c| encoded_len(c).map_or(MAX_PROPOSAL, |len| len + 1)).sum()
+    let mut packer = Packer::default();
+    changes.iter().map(|change| packed_len(&mut packer, change).unwrap_or(MAX_PROPOSAL)).sum()
 }

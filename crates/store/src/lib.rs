@@ -4,10 +4,12 @@
 //! Leaves to others: how changes are agreed on (`raft`), who decides them (`plan`, `schedule`, `manager`).
 //! Pure: applying the same changes with the same index and time gives the same store everywhere.
 
+pub mod packed;
 mod payloads;
 mod pool;
 pub mod resolve;
 mod rows;
+mod settled;
 mod snapshot;
 mod stamp;
 mod tx;
@@ -65,6 +67,9 @@ impl Store {
                 Change::Put(object) => events.push(self.put(object, index, time)),
                 Change::Patch(patch) => events.extend(self.patch(patch, index, time)),
                 Change::Remove(id) => events.extend(self.remove(*id)),
+                Change::Settle(settled) => {
+                    self.state.settled.put(settled);
+                }
             }
         }
         debug_assert!(self.state.task_count() > CHECKED || self.state.check() == Ok(()), "the store is corrupt");

@@ -62,7 +62,7 @@ impl Pool {
 
 fn reuse<T: PartialEq + ?Sized>(mine: &mut Arc<T>, known: Option<&Weak<T>>) {
     if let Some(known) = known.and_then(Weak::upgrade)
-        && *known == **mine
+        && (Arc::ptr_eq(&known, mine) || *known == **mine)
     {
         *mine = known;
     }

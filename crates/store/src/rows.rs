@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use shoal_types::object::TaskStatus;
 use shoal_types::spec::{Annotations, EndpointSpec, TaskSpec};
 use shoal_types::{
-    Cluster, Config, GenericResource, Meta, Node, NodeId, Secret, Service, ServiceId, Task, TaskId, TaskState, View,
+    Cluster, Config, GenericResource, Meta, Node, NodeId, Secret, Service, ServiceId, Settled, Task, TaskId, TaskState,
+    View,
 };
 
 use crate::Snapshot;
@@ -29,6 +30,7 @@ enum Row {
     /// Numbered from 0 in the order of the rows.
     Template(Template),
     Task(Box<TaskRow>),
+    Settled(Settled),
     /// Comes last; `rows` counts those before it.
     End {
         rows: u64,
@@ -36,8 +38,8 @@ enum Row {
 }
 
 /// What tasks share.
-#[derive(Clone, Serialize, Deserialize)]
-struct Template {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Template {
     annotations: Arc<Annotations>,
     spec: Arc<TaskSpec>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,8 +48,9 @@ struct Template {
     registry_auth: Option<Arc<str>>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct TaskRow {
+/// A task without what it shares.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TaskRow {
     id: TaskId,
     meta: Meta,
     service_id: ServiceId,
@@ -63,6 +66,10 @@ struct TaskRow {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     assigned_generic: Vec<GenericResource>,
 }
+
+/// The templates written so far, by where their parts lie.
+#[derive(Debug, Default)]
+pub(crate) struct Templates(HashMap<(usize, usize, Option<usize>, Option<usize>), usize>);
 
 /// Why bytes are not a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +143,7 @@ impl Snapshot {
             .chain(self.secrets().cloned().map(Row::Secret))
             .chain(self.configs().cloned().map(Row::Config))
             .chain(task_rows(self))
+            .chain(self.settled.all().map(Row::Settled))
             .map(Some)
             .chain(std::iter::once(None))
             .map(move |row| {
@@ -148,40 +156,37 @@ impl Snapshot {
     }
 }
 
-/// Each task, after its template where that is new. Templates are told apart by where they lie: equal ones are shared.
+/// Each task, after its template where that is new.
 fn task_rows(state: &Snapshot) -> impl Iterator<Item = Row> + '_ {
-    let mut known = HashMap::new();
+    let mut templates = Templates::default();
     state.tasks().flat_map(move |task| {
-        let key = (
-            Arc::as_ptr(&task.spec),
-            Arc::as_ptr(&task.annotations),
-            task.endpoint.as_ref().map(Arc::as_ptr),
-            task.registry_auth.as_ref().map(|auth| Arc::as_ptr(auth).cast::<u8>()),
-        );
-        let next = known.len();
-        let template = *known.entry(key).or_insert(next);
-        let first = (template == next).then(|| {
-            Row::Template(Template {
-                annotations: task.annotations.clone(),
-                spec: task.spec.clone(),
-                endpoint: task.endpoint.clone(),
-                registry_auth: task.registry_auth.clone(),
-            })
-        });
-        first.into_iter().chain([Row::Task(Box::new(TaskRow {
-            id: task.id,
-            meta: task.meta,
-            service_id: task.service_id,
-            slot: task.slot,
-            node_id: task.node_id,
-            template,
-            spec_version: task.spec_version,
-            status: task.status.clone(),
-            desired_state: task.desired_state,
-            job_iteration: task.job_iteration,
-            assigned_generic: task.assigned_generic.clone(),
-        }))])
+        let (number, template) = templates.of(task);
+        template.map(Row::Template).into_iter().chain([Row::Task(Box::new(TaskRow::new(task, number)))])
     })
+}
+
+// === impl Templates ===
+
+impl Templates {
+    /// The number of the template of `task`, and the template itself where it is new. Templates are told apart by where they
+    /// lie: equal ones are shared, and the tasks that were asked for keep theirs alive.
+    pub(crate) fn of(&mut self, task: &Task) -> (usize, Option<Template>) {
+        let key = (
+            Arc::as_ptr(&task.spec).addr(),
+            Arc::as_ptr(&task.annotations).addr(),
+            task.endpoint.as_ref().map(|endpoint| Arc::as_ptr(endpoint).addr()),
+            task.registry_auth.as_ref().map(|auth| Arc::as_ptr(auth).addr()),
+        );
+        let next = self.0.len();
+        let number = *self.0.entry(key).or_insert(next);
+        let template = (number == next).then(|| Template {
+            annotations: task.annotations.clone(),
+            spec: task.spec.clone(),
+            endpoint: task.endpoint.clone(),
+            registry_auth: task.registry_auth.clone(),
+        });
+        (number, template)
+    }
 }
 
 // === impl Decoder ===
@@ -231,8 +236,11 @@ impl Decoder {
             Row::Config(config) => drop(self.state.configs.put(config)),
             Row::Template(template) => self.templates.push(template),
             Row::Task(row) => {
-                let Some(template) = self.templates.get(row.template) else { return misplaced };
-                self.state.put_task(Arc::new(row.with(template)));
+                let Some(task) = row.with(&self.templates) else { return misplaced };
+                self.state.put_task(Arc::new(task));
+            }
+            Row::Settled(settled) => {
+                self.state.settled.put(&settled);
             }
             Row::End { rows } if rows == self.rows => self.ended = true,
             Row::End { .. } => return Err(DecodeError::Truncated(self.rows)),
@@ -245,9 +253,27 @@ impl Decoder {
 // === impl TaskRow ===
 
 impl TaskRow {
-    fn with(self, template: &Template) -> Task {
-        let Template { annotations, spec, endpoint, registry_auth } = template.clone();
-        Task {
+    /// `task`, whose template has this number.
+    pub(crate) fn new(task: &Task, template: usize) -> Self {
+        Self {
+            id: task.id,
+            meta: task.meta,
+            service_id: task.service_id,
+            slot: task.slot,
+            node_id: task.node_id,
+            template,
+            spec_version: task.spec_version,
+            status: task.status.clone(),
+            desired_state: task.desired_state,
+            job_iteration: task.job_iteration,
+            assigned_generic: task.assigned_generic.clone(),
+        }
+    }
+
+    /// The task, if its template is there.
+    pub(crate) fn with(self, templates: &[Template]) -> Option<Task> {
+        let Template { annotations, spec, endpoint, registry_auth } = templates.get(self.template)?.clone();
+        Some(Task {
             id: self.id,
             meta: self.meta,
             service_id: self.service_id,
@@ -262,6 +288,6 @@ impl TaskRow {
             desired_state: self.desired_state,
             job_iteration: self.job_iteration,
             assigned_generic: self.assigned_generic,
-        }
+        })
     }
 }

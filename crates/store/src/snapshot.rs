@@ -6,10 +6,12 @@ use imbl::{OrdMap, OrdSet};
 use shoal_types::id::{ConfigKind, SecretKind};
 use shoal_types::view::List;
 use shoal_types::{
-    Cluster, ClusterId, Config, ConfigId, Node, NodeId, Secret, SecretId, Service, ServiceId, Task, TaskId, View,
+    Cluster, ClusterId, Config, ConfigId, Node, NodeId, RequestId, Secret, SecretId, Service, ServiceId, Task, TaskId,
+    View,
 };
 
 use crate::payloads::Payloads;
+use crate::settled::Outcomes;
 
 /// One consistent state of the cluster. Cloning it takes constant time and memory.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +27,7 @@ pub struct Snapshot {
     by_node: OrdMap<NodeId, OrdSet<TaskId>>,
     pub(crate) secrets: Payloads<SecretKind>,
     pub(crate) configs: Payloads<ConfigKind>,
+    pub(crate) settled: Outcomes,
 }
 
 /// What [`Snapshot::check`] found wrong.
@@ -54,6 +57,11 @@ impl Snapshot {
     /// How many tasks a service has, whatever their state.
     pub fn task_count_of(&self, service: ServiceId) -> usize {
         self.by_service.get(&service).map_or(0, OrdSet::len)
+    }
+
+    /// What came of a client's request, where it is one of the last.
+    pub fn outcome_of(&self, request: RequestId) -> Option<&Arc<str>> {
+        self.settled.get(request)
     }
 
     pub(crate) fn set_index(&mut self, index: u64) {
@@ -154,6 +162,9 @@ impl Snapshot {
         }
         if !self.secrets.is_sound() || !self.configs.is_sound() {
             return Err(Corruption::Index("secrets or configs by name"));
+        }
+        if !self.settled.is_sound() {
+            return Err(Corruption::Index("requests by age"));
         }
         match tasks().find(|t| t.meta.version > self.index) {
             Some(task) => Err(Corruption::Version(format!("task {}", task.id))),

@@ -5,7 +5,7 @@ use shoal_types::id::SecretKind;
 use shoal_types::object::{NodeDescription, NodeState, NodeStatus, TaskStatus};
 use shoal_types::spec::{Annotations, ContainerSpec, NodeRole, NodeSpec, PayloadSpec, ServiceSpec, TaskSpec};
 use shoal_types::{
-    Config, Id, Meta, Node, NodeId, Refusal, RefusalKind, Secret, Service, ServiceId, TaskId, TaskState,
+    Config, Id, Meta, Node, NodeId, Refusal, RefusalKind, Secret, Service, ServiceId, Settled, TaskId, TaskState,
 };
 
 use super::*;
@@ -210,6 +210,21 @@ fn a_transaction_refuses_a_name_that_is_taken_in_another_case() {
 }
 
 #[test]
+fn what_came_of_requests_survives_a_snapshot_and_the_first_word_stays() {
+    let settled = |n: u64, text: &str| Change::Settle(Settled { request: id(n), outcome: text.into() });
+    let mut store = Store::new();
+    assert!(store.apply(1, at(1), &[settled(2, "a"), settled(1, "b"), settled(2, "c")]).is_empty());
+    let read = Snapshot::decode(&store.snapshot().encode()).unwrap();
+    assert_eq!(read.encode(), store.snapshot().encode());
+    assert_eq!((read.outcome_of(id(2)).map(|o| &**o), read.outcome_of(id(3))), (Some("a"), None));
+    let mut tx = Tx::new(&read);
+    tx.change(settled(2, "d")).unwrap();
+    assert!(tx.changes().is_empty());
+    tx.change(settled(3, "e")).unwrap();
+    assert_eq!((tx.outcome_of(id(3)).map(|o| &**o), tx.changes().len()), (Some("e"), 1));
+}
+
+#[test]
 fn secrets_and_configs_have_names_of_their_own_and_survive_a_snapshot() {
     let now = store(&[secret(1, "Pass"), config(1, "Pass"), secret(2, "other")].map(Change::Put)).snapshot();
     assert_eq!(now.secret_named("pASS").map(|s| s.id), Some(id(1)));
@@ -378,4 +393,34 @@ proptest! {
 fn nodes_are_listed_in_the_order_of_their_identifiers() {
     let now = store(&[3, 1, 2].map(|n| Change::Put(node(n, "x")))).snapshot();
     assert_eq!(now.nodes().map(|n| n.id).collect::<Vec<NodeId>>(), [1, 2, 3].map(id));
+}
+
+/// As the log holds a list of changes.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Logged(#[serde(with = "crate::packed")] Arc<[Change]>);
+
+#[test]
+fn a_list_of_changes_survives_the_log_and_holds_each_template_once() {
+    let template = task_of(1, 1, None);
+    let like = |n: u64| Change::Put(Object::Task(Arc::new(Task { id: id(n), slot: n, ..template.clone() })));
+    let other =
+        [Change::Put(service(1, "web")), status(2, TaskState::Running), Change::Remove(ObjectKind::Task(id(1)))];
+    let changes: Vec<_> = (1..=50).map(like).chain(other).chain([task(51, 2, Some(1)), like(52)]).collect();
+    let text = serde_json::to_string(&Logged(changes.clone().into())).unwrap();
+    assert_eq!((text.matches("image-1").count(), text.matches("image-2").count()), (1, 1));
+    let Logged(read) = serde_json::from_str(&text).unwrap();
+    assert_eq!(*read, changes);
+    let [Change::Put(Object::Task(first)), .., Change::Put(Object::Task(last))] = &*read else { unreachable!() };
+    assert!(Arc::ptr_eq(&first.spec, &last.spec));
+}
+
+#[test]
+fn a_list_without_templates_is_read_and_one_without_its_template_is_not() {
+    let plain = vec![task(1, 1, None), status(1, TaskState::Ready)];
+    let Logged(read) = serde_json::from_str(&serde_json::to_string(&plain).unwrap()).unwrap();
+    assert_eq!(*read, plain);
+    let packed = serde_json::to_value(Logged(plain.into())).unwrap();
+    let rows = packed.as_array().unwrap();
+    assert!(rows[0].get("Template").is_some());
+    assert!(serde_json::from_value::<Logged>(rows[1..].into()).is_err());
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shoal_types::view::List;
 use shoal_types::{
     Change, Cluster, Config, ConfigId, Node, NodeId, Object, ObjectKind, Payload, PayloadKind, Refusal, RefusalKind,
-    Secret, SecretId, Service, ServiceId, Task, TaskId, View,
+    RequestId, Secret, SecretId, Service, ServiceId, Task, TaskId, View,
 };
 
 use crate::Snapshot;
@@ -89,6 +89,11 @@ impl Tx {
                     return Ok(());
                 }
             }
+            Change::Settle(settled) => {
+                if !self.state.settled.put(settled) {
+                    return Ok(());
+                }
+            }
         }
         self.changes.push(change);
         Ok(())
@@ -110,6 +115,11 @@ impl Tx {
             Some(other) if other.id != new.id => Err(Conflict::PayloadName(K::NAME, new.spec.name.clone())),
             _ => Ok(()),
         }
+    }
+
+    /// What came of a client's request, where it is one of the last.
+    pub fn outcome_of(&self, request: RequestId) -> Option<&Arc<str>> {
+        self.state.outcome_of(request)
     }
 
     /// Makes all of `changes`, or none.

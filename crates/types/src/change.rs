@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::object::{Cluster, Node, Service, Task, TaskStatus};
 use crate::payload::{Config, Secret};
-use crate::{ClusterId, ConfigId, GenericResource, NodeId, SecretId, ServiceId, TaskId, TaskState, Timestamp};
+use crate::{
+    ClusterId, ConfigId, GenericResource, NodeId, RequestId, SecretId, ServiceId, TaskId, TaskState, Timestamp,
+};
 
 /// An object of any kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +53,17 @@ pub enum Change {
     Patch(TaskPatch),
     /// Removes the object; nothing where it is gone.
     Remove(ObjectKind),
+    /// Says what came of a client's request; nothing where that was said already. No event tells of it.
+    Settle(Settled),
+}
+
+/// What came of a client's request. Whoever asks the same again, not having heard the answer, gets this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The request.
+    pub request: RequestId,
+    /// The answer or refusal, in the form of whoever wrote it.
+    pub outcome: Arc<str>,
 }
 
 /// The parts of a task that change in its life. Most writes are this, so it is small.

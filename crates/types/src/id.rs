@@ -41,6 +41,8 @@ kinds! {
     ConfigKind ConfigId;
     /// Of the cluster; also the organisation in every certificate.
     ClusterKind ClusterId;
+    /// Of what a client asked for.
+    RequestKind RequestId;
 }
 
 /// Where new identifiers come from: random in a daemon, seeded in a test or simulation.

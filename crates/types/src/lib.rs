@@ -21,9 +21,9 @@ pub mod template;
 pub mod validate;
 pub mod view;
 
-pub use change::{Change, Event, Object, ObjectKind, Step, TaskPatch};
+pub use change::{Change, Event, Object, ObjectKind, Settled, Step, TaskPatch};
 pub use generic::GenericResource;
-pub use id::{ClusterId, ConfigId, Id, IdMap, IdSet, IdSource, NodeId, SecretId, ServiceId, TaskId};
+pub use id::{ClusterId, ConfigId, Id, IdMap, IdSet, IdSource, NodeId, RequestId, SecretId, ServiceId, TaskId};
 pub use object::{Cluster, Meta, Node, Service, Task};
 pub use payload::{Config, Payload, PayloadClass, PayloadKind, Secret};
 pub use state::TaskState;

@@ -11,6 +11,8 @@ use crate::http::{Answer, Stream, encode};
 
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long what should happen soon may take, on a slow machine with other tests beside. Only a failure waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A test's own view of the engine.
 #[derive(Debug)]
@@ -85,14 +87,27 @@ impl<'a> Cx<'a> {
     /// Looks until `condition` gives a value.
     ///
     /// # Errors
-    /// It does not within `seconds`; the failure says what was waited for and the condition's last complaint.
-    pub fn until<T>(&self, what: &str, seconds: u64, mut condition: impl FnMut() -> Result<T>) -> Result<T> {
-        let end = Instant::now() + Duration::from_secs(seconds);
+    /// It does not within a minute; the failure says what was waited for and the condition's last complaint.
+    pub fn until<T>(&self, what: &str, condition: impl FnMut() -> Result<T>) -> Result<T> {
+        self.until_within(what, PATIENCE, condition)
+    }
+
+    /// Looks until `condition` gives a value, but not for longer than `patience`.
+    ///
+    /// # Errors
+    /// It does not; the failure says what was waited for and the condition's last complaint.
+    pub fn until_within<T>(
+        &self,
+        what: &str,
+        patience: Duration,
+        mut condition: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        let end = Instant::now() + patience;
         loop {
             match condition() {
                 Ok(value) => return Ok(value),
                 Err(Failure::Wrong(why)) if Instant::now() > end => {
-                    return Err(Failure::Wrong(format!("not within {seconds} s: {what}: {why}")));
+                    return Err(Failure::Wrong(format!("not within {patience:?}: {what}: {why}")));
                 }
                 Err(Failure::Wrong(_)) => std::thread::sleep(LOOK),
                 Err(skipped) => return Err(skipped),
@@ -215,7 +230,7 @@ impl<'a> Cx<'a> {
     /// Removes everything that bears this test's names.
     ///
     /// # Errors
-    /// The engine refuses, or a container does not go within half a minute.
+    /// The engine refuses, or a container does not go within a minute.
     pub fn clean(&self) -> Result<()> {
         // without the dash, the first test's names are the beginning of the tenth's
         let prefix = self.name("");
@@ -224,7 +239,7 @@ impl<'a> Cx<'a> {
                 self.delete(&format!("/services/{}", text(&service["ID"])))?.ok()?;
             }
         }
-        self.until("every container of the test is gone", 40, || {
+        self.until("every container of the test is gone", || {
             let left = self.mine()?;
             // the reference leaves the tasks of a removed job as they are
             let is_ours = |c: &&Value| self.engine.api < Api(1, 44) || c["Labels"]["com.docker.swarm.task"].is_null();

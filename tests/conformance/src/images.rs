@@ -207,6 +207,8 @@ pub fn clock_program() -> Result<PathBuf> {
     command.arg(root.join("examples/clock/Cargo.toml"));
     // a directory of its own: it need not wait for whatever else is being built
     command.arg("--target-dir").arg(root.join("target/examples"));
+    // cargo heeds the configuration of where it runs, and that of the project makes the clock static
+    command.current_dir(&root);
     let done = crate::client::finish(command, None)?;
     let messages = done.ok()?;
     let built = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

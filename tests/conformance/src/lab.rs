@@ -116,6 +116,16 @@ impl Lab {
         self.directory.join(node.to_string())
     }
 
+    /// The process of a node's engine, for what has to happen faster than the lab's program does it.
+    ///
+    /// # Errors
+    /// The lab has noted none.
+    pub fn pid(&self, node: usize) -> Result<u64> {
+        let noted = std::fs::read(self.home(node).join("process.json"))?;
+        let noted: serde_json::Value = serde_json::from_slice(&noted)?;
+        noted["pid"].as_u64().ok_or_else(|| Failure::wrong(format!("no process in {noted}")))
+    }
+
     /// The last lines of each engine's log, none of them endless.
     #[must_use]
     pub fn log_tails(&self, count: usize) -> String {

@@ -25,7 +25,7 @@ pub enum Kind {
     Reference,
 }
 
-/// A daemon with a network namespace and a directory of its own; both go when this is dropped, unless it is to last.
+/// A daemon with a network namespace and a directory of its own; both go when this is dropped.
 #[derive(Debug)]
 pub struct Daemon {
     kind: Kind,
@@ -33,7 +33,6 @@ pub struct Daemon {
     directory: PathBuf,
     extra: Vec<String>,
     child: Option<Child>,
-    lasts: bool,
 }
 
 impl Daemon {
@@ -46,23 +45,9 @@ impl Daemon {
         let directory = std::env::temp_dir().join(&namespace);
         fs::create_dir_all(&directory)?;
         ip(&["netns", "add", &namespace])?;
-        let daemon = Self { kind, namespace, directory, extra: Vec::new(), child: None, lasts: false };
+        let daemon = Self { kind, namespace, directory, extra: Vec::new(), child: None };
         ip(&["-n", &daemon.namespace, "link", "set", "lo", "up"])?;
         Ok(daemon)
-    }
-
-    /// A daemon that goes on when this process ends, in a namespace and a directory that may be there already.
-    ///
-    /// # Errors
-    /// `ip` is missing or refuses: not root, for one.
-    pub fn lasting(kind: Kind, namespace: &str, directory: &Path) -> Result<Self> {
-        fs::create_dir_all(directory)?;
-        if !Path::new("/run/netns").join(namespace).exists() {
-            ip(&["netns", "add", namespace])?;
-        }
-        ip(&["-n", namespace, "link", "set", "lo", "up"])?;
-        let (namespace, directory) = (namespace.to_owned(), directory.to_owned());
-        Ok(Self { kind, namespace, directory, extra: Vec::new(), child: None, lasts: true })
     }
 
     /// Adds an option to the daemon's command line.
@@ -128,10 +113,9 @@ impl Daemon {
             &path("pid"),
         ]);
         command.args(&self.extra).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        if self.lasts {
-            // a terminal's interrupt is for whoever started it, not for the daemon
-            command.process_group(0);
-        }
+        // Where there is a user to become, the standard library forks. Otherwise it calls posix_spawn, and that of glibc leaves
+        // signals 32 and 33 ignored in the child: dockerd would hand that on to its containers.
+        command.uid(0);
         self.child = Some(command.spawn()?);
         let end = Instant::now() + START;
         loop {
@@ -224,9 +208,6 @@ pub fn clear(namespace: &str, directory: &Path) -> Result<()> {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if self.lasts {
-            return;
-        }
         // one that would not end has been killed: the rest has to go all the same
         for outcome in [self.stop(), clear(&self.namespace, &self.directory)] {
             if let Err(error) = outcome {

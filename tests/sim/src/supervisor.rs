@@ -106,7 +106,7 @@ impl Supervisor {
     async fn take_place(&self, raft: &Raft, first: Option<(Cluster, Node)>) -> bool {
         let addr = self.addr.clone();
         if let Some((cluster, node)) = first {
-            let begun = raft.begin(Member { node_id: Some(node.id), addr }).await;
+            let begun = raft.begin(Member { node_id: Some(node.id), addr, ..Member::default() }).await;
             let begun = begun.is_ok() && shoal_manager::begin(raft, cluster, node).await.is_ok();
             if !begun {
                 self.site.world.violated("a cluster cannot be begun");

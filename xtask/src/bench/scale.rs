@@ -17,8 +17,8 @@ use super::{Lab, Side, median};
 
 const REPLICAS: usize = 50;
 const ROUNDS: usize = 3;
-/// Seconds that fifty tasks may take to come or to go.
-const PATIENCE: u64 = 120;
+/// How long fifty tasks may take to come or to go.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Both engines, and `crun`.
 ///
@@ -64,7 +64,7 @@ fn up_and_down(side: &Side) -> Result<Duration> {
     let scale = |replicas: usize| cx.update("scale", json!({"Mode": {"Replicated": {"Replicas": replicas}}}));
     let start = Instant::now();
     scale(REPLICAS)?;
-    cx.until("fifty tasks run", PATIENCE, || {
+    cx.until_within("fifty tasks run", PATIENCE, || {
         let running = cx.running("scale")?.len();
         if running == REPLICAS {
             Ok(())
@@ -74,7 +74,7 @@ fn up_and_down(side: &Side) -> Result<Duration> {
     })?;
     let took = start.elapsed();
     scale(0)?;
-    cx.until("nothing is left of them", PATIENCE, || {
+    cx.until_within("nothing is left of them", PATIENCE, || {
         let filter = json!({"label": ["com.docker.swarm.service.name=scale"]});
         let (containers, tasks) = (cx.engine.list("/containers/json?all=1", &filter)?.len(), cx.tasks("scale")?.len());
         if containers + tasks == 0 {

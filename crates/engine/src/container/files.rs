@@ -12,8 +12,8 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::Container;
 use super::spec::ContainerSpec;
+use super::{Container, Stopping};
 use crate::engine::{Engine, blocking, detached};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
@@ -134,8 +134,10 @@ impl Layout {
     }
 }
 
+/// A restart is no end: what is between its two halves is to have the same files again.
 fn check_still(container: &Container) -> Result<()> {
-    match container.phase().is_alive() {
+    let data = container.data();
+    match data.status.phase.is_alive() || data.stopping == Stopping::Restart {
         true => Err(Error::Conflict(format!("container {} is running: its files stay as they are", container.id))),
         false => Ok(()),
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use shoal_engine::{ErrorKind, PrivateFile, RemoveOptions, WaitCondition};
+use shoal_engine::{ErrorKind, PrivateFile, RemoveOptions, StopOptions, WaitCondition};
 
 use crate::support::{Machine, on_machine, shell};
 
@@ -58,6 +58,26 @@ fn private_files_are_where_and_whose_they_are_to_be_and_on_no_disk() {
         machine.engine.remove("box", RemoveOptions { force: true, volumes: true }).await.unwrap();
         assert_eq!(mounted(&machine), 0, "they go with the container");
         assert_eq!(std::fs::read_dir(machine.path("exec/files")).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn private_files_are_not_dropped_in_the_middle_of_a_restart() {
+    on_machine(|machine| async move {
+        machine.engine.create(Some("box"), None, shell("cat /run/secrets/a; sleep 1000")).await.unwrap();
+        machine.engine.place_files("box", vec![file("/run/secrets/a", "one\n")]).await.unwrap();
+        machine.engine.start("box").await.unwrap();
+        for _ in 0..5 {
+            let ended = machine.engine.wait("box", WaitCondition::NextExit).unwrap();
+            let options = StopOptions { signal: Some("KILL".to_owned()), ..StopOptions::default() };
+            let dropped = async {
+                ended.done().await;
+                machine.engine.drop_files("box").await
+            };
+            let (restarted, dropped) = tokio::join!(machine.engine.restart("box", options), dropped);
+            restarted.unwrap();
+            assert_eq!(dropped.unwrap_err().kind(), ErrorKind::Conflict);
+        }
     });
 }
 

@@ -11,6 +11,7 @@ use shoal_types::spec::{
 use shoal_types::{Change, ClusterId, Meta, Node, NodeId, Object, Timestamp};
 use shoal_wire::{Dial, UplinkError};
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::{Channel, Server};
@@ -57,7 +58,9 @@ impl Cluster {
         let raft = Raft::open(&config, Arc::new(NoPeers)).await.expect("an empty log");
         let (id, first) = (ClusterId::new(&mut RandomIds), NodeId::new(&mut RandomIds));
         let addr = "10.0.0.1:2377";
-        raft.begin(Member { node_id: Some(first), addr: addr.into() }).await.expect("a new cluster");
+        raft.begin(Member { node_id: Some(first), addr: addr.into(), ..Member::default() })
+            .await
+            .expect("a new cluster");
         let manager = Manager::start(raft.clone(), id, Arc::new(Alone));
         let cluster = shoal_types::Cluster {
             id,
@@ -95,14 +98,14 @@ impl Cluster {
     }
 
     /// Starts an agent for each node.
-    pub fn connect_agents(&self) -> Agents {
+    pub fn connect_agents(&self, threads: &Handle) -> Agents {
         let agents = Agents::default();
         for (number, id) in self.nodes.iter().enumerate() {
             let role = if number == 0 { NodeRole::Manager } else { NodeRole::Worker };
             let subject = Subject { node: *id, role, cluster: self.id };
             let octets = (number as u32 + 1).to_be_bytes();
             let peer = Peer { subject, addr: format!("10.{}.{}.{}", octets[1], octets[2], octets[3]) };
-            tokio::spawn(agent::run(self.door.clone(), peer, number, agents.clone()));
+            threads.spawn(agent::run(self.door.clone(), peer, number, agents.clone()));
         }
         agents
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use shoal_raft::Update;
 use shoal_types::object::NodeState;
 use shoal_types::{Event, TaskState, View};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use cluster::Cluster;
 use usage::Usage;
@@ -43,9 +44,15 @@ struct Progress {
 
 fn main() {
     let size = size(std::env::args().skip(1));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let good = runtime.expect("a runtime of two threads").block_on(run(size));
+    let (manager, agents) = (runtime("manager"), runtime(usage::AGENTS));
+    let good = manager.block_on(run(size, agents.handle()));
     std::process::exit(i32::from(!good));
+}
+
+/// Agents have threads of their own: they are on other machines, and the kernel is fair between them and the manager.
+fn runtime(name: &str) -> Runtime {
+    let runtime = Builder::new_multi_thread().worker_threads(2).thread_name(name).enable_all().build();
+    runtime.expect("a runtime of two threads")
 }
 
 /// `--bench`, which cargo adds, is passed over.
@@ -63,10 +70,10 @@ fn size(mut words: impl Iterator<Item = String>) -> Size {
     size
 }
 
-async fn run(size: Size) -> bool {
+async fn run(size: Size, agents: &Handle) -> bool {
     let began = Instant::now();
     let cluster = Cluster::start(size.nodes).await;
-    let agents = cluster.connect_agents();
+    let agents = cluster.connect_agents(agents);
     ready(&cluster, size.nodes).await;
     println!("{} nodes in session after {:.1} s", size.nodes, began.elapsed().as_secs_f64());
 
@@ -78,18 +85,19 @@ async fn run(size: Size) -> bool {
         println!("{} tasks {what} after {time:.1} s", size.tasks);
     }
     let (peak, cpu) = (after.peak_mib, after.cpu - before.cpu);
-    println!("processors: {:.1} s; memory at most {peak} MiB", cpu.as_secs_f64());
+    let simulated = (after.agents - before.agents).as_secs_f64();
+    println!("processors: {:.1} s, {simulated:.1} s of it for agents; memory at most {peak} MiB", cpu.as_secs_f64());
 
     tokio::time::sleep(SETTLE).await;
     let before = Usage::now();
     tokio::time::sleep(QUIET).await;
-    let busy = (Usage::now().cpu - before.cpu).as_secs_f64() / QUIET.as_secs_f64();
-    println!("afterwards: {:.1} % of one processor, agents and their heartbeats included", busy * 100.0);
+    let [busy, simulated] = Usage::now().share(&before, QUIET);
+    println!("afterwards: {busy:.1} % of one processor, {simulated:.1} % of it for agents and their heartbeats");
     let down = cluster.view().nodes().filter(|n| n.status.state != NodeState::Ready).count();
     println!("nodes not ready: {down}; sessions begun: {}", agents.sessions());
 
     let full = size.nodes >= 5_000 && size.tasks >= 100_000;
-    let good = took <= Duration::from_secs(60) && peak <= 2048 && busy < 0.5 && down == 0;
+    let good = took <= Duration::from_secs(60) && peak <= 2048 && busy < 50.0 && down == 0;
     println!("{}", if good { "the figures are met" } else { "the figures are NOT met" });
     good || !full
 }

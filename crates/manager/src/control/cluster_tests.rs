@@ -48,7 +48,7 @@ async fn a_leader_that_stops_costs_a_client_of_another_manager_no_error() {
     let other = &trio.managers[(old + 1) % 3];
     let began = Instant::now();
     other.control.create_service(service("web", 0), None).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     let third = &trio.managers[(old + 2) % 3];
     third.control.catch_up().await;
     assert!(third.control.get_service("web").is_ok());
@@ -94,14 +94,14 @@ async fn without_a_majority_writes_are_refused_in_dockers_words_and_reads_go_on(
     }
     let began = Instant::now();
     let refused = control.create_service(service("web", 0), None).await.unwrap_err();
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     let text = "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers \
                 are online. Make sure more than half of the managers are online.";
     assert_eq!(refused.to_string(), text);
     control.catch_up().await;
     let began = Instant::now();
     control.catch_up().await;
-    assert!(control.get_cluster().is_ok() && began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(control.get_cluster().is_ok() && began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

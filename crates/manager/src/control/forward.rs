@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::request::{Halt, Here, Request};
+use super::request::{Halt, Here, Request, Ticket};
 use super::{AFTERMATH, DEADLINE, LEADERLESS, no_leader};
 use crate::lead::{self, Lead};
 
@@ -73,32 +73,40 @@ impl Way {
 
     /// The leader's own functions, for when this manager leads.
     pub fn here(&self) -> Here {
-        Here { raft: self.raft.clone() }
+        Here::new(self.raft.clone())
     }
 
-    /// Has the leader carry out `request`; gives the serde form of its answer, once what it wrote is applied here.
+    /// Has the leader carry out `request`; gives the serde form of its answer, once what it wrote is applied here. Where a
+    /// leader is lost meanwhile, the next one is asked again.
     pub async fn carry(&self, request: &Request) -> Result<Vec<u8>, Refusal> {
-        let until = Instant::now() + LEADERLESS;
+        let mut until = Instant::now() + LEADERLESS;
+        // A manager that is the only one has nobody to ask again.
+        let mut ticket = (self.raft.members().1.len() > 1).then(Ticket::new);
         loop {
-            let lead = lead::known(&self.raft, until).await.ok_or_else(no_leader)?;
-            let written = match timeout(DEADLINE, self.attempt(&lead, request)).await {
+            let Some(lead) = lead::known(&self.raft, until).await else { return Err(too_late(ticket)) };
+            let written = match timeout(DEADLINE, self.attempt(&lead, request, ticket)).await {
                 Ok(written) => written,
                 Err(_) => return Err(Refusal::new(RefusalKind::DeadlineExceeded, "context deadline exceeded")),
             };
-            match written {
-                Ok(Written { answer, index }) => {
+            match (written, &mut ticket) {
+                (Ok(Written { answer, index }), _) => {
                     self.applied(index).await?;
                     return Ok(answer);
                 }
-                Err(Halt::Refused(refusal)) => return Err(refusal),
-                Err(Halt::Lost) => return Err(outcome_unknown()),
-                Err(Halt::NotLeader) if Instant::now() >= until => return Err(no_leader()),
-                Err(Halt::NotLeader) => drop(timeout(RETRY, lead::over(&self.raft, lead.number)).await),
+                (Err(Halt::Refused(refusal)), _) => return Err(refusal),
+                (Err(Halt::Lost), None) => return Err(outcome_unknown()),
+                (Err(_), _) if Instant::now() >= until => return Err(too_late(ticket)),
+                (Err(Halt::Lost), Some(ticket)) if !ticket.again => {
+                    ticket.again = true;
+                    until = Instant::now() + LEADERLESS;
+                }
+                (Err(Halt::Lost | Halt::NotLeader), _) => {}
             }
+            drop(timeout(RETRY, lead::over(&self.raft, lead.number)).await);
         }
     }
 
-    async fn attempt(&self, lead: &Lead, request: &Request) -> Result<Written, Halt> {
+    async fn attempt(&self, lead: &Lead, request: &Request, ticket: Option<Ticket>) -> Result<Written, Halt> {
         // A leader that has been cut off shows now, while nothing is written yet.
         let knock = async { self.progress(lead, Instant::now()).await.ok_or(Halt::NotLeader) };
         tokio::select! {
@@ -106,7 +114,7 @@ impl Way {
             () = lead::over(&self.raft, lead.number) => return Err(Halt::NotLeader),
         }
         if lead.number == self.raft.number() {
-            let answer = self.here().carry_out(request.clone()).await?;
+            let answer = self.here().carry_out(request.clone(), ticket).await?;
             return Ok(Written { answer, index: self.raft.snapshot().index() });
         }
         let lost = async {
@@ -115,14 +123,18 @@ impl Way {
         };
         tokio::select! {
             biased;
-            written = self.there(lead, request) => written,
+            written = self.there(lead, request, ticket) => written,
             () = lost => Err(Halt::Lost),
         }
     }
 
-    async fn there(&self, lead: &Lead, request: &Request) -> Result<Written, Halt> {
+    async fn there(&self, lead: &Lead, request: &Request, ticket: Option<Ticket>) -> Result<Written, Halt> {
         let wire = |e: WireError| Halt::from(Refusal::new(RefusalKind::Internal, e.to_string()));
-        let message = proto::ControlWrite { request_json: encode("a request", request).map_err(wire)? };
+        let message = proto::ControlWrite {
+            request_json: encode("a request", request).map_err(wire)?,
+            request_id: ticket.map(|t| t.id.to_string()).unwrap_or_default(),
+            again: ticket.is_some_and(|t| t.again),
+        };
         let mut client = self.client(lead).await?;
         let response = client.write(message).await.map_err(failed)?.into_inner();
         match response.outcome {
@@ -228,6 +240,11 @@ fn failed(status: Status) -> Halt {
             Halt::Lost
         }
     }
+}
+
+/// No leader takes the request.
+fn too_late(ticket: Option<Ticket>) -> Refusal {
+    if ticket.is_some_and(|t| t.again) { outcome_unknown() } else { no_leader() }
 }
 
 fn outcome_unknown() -> Refusal {

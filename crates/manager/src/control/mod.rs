@@ -4,6 +4,8 @@
 //! return once they are applied here. Reads are answered from the state as it is here, after [`Control::catch_up`].
 //! Leaves to others: HTTP and its JSON (`api`), init, join and leave (`node`).
 
+#[cfg(test)]
+mod again_tests;
 mod cluster;
 #[cfg(test)]
 mod cluster_tests;

@@ -93,8 +93,11 @@ impl Here {
         validate::payload::<K>(&spec)?;
         let id = Id::<K>::new(&mut RandomIds);
         let payload = Arc::new(Payload { id, meta: Meta::default(), spec: Arc::new(spec) });
-        self.write(move |tx| Ok(tx.change(Change::Put(K::object(payload)))?)).await?;
-        Ok(id.to_string())
+        self.write(move |tx| {
+            tx.change(Change::Put(K::object(payload)))?;
+            Ok(id.to_string())
+        })
+        .await
     }
 
     pub(super) async fn update_payload<K: PayloadKind>(

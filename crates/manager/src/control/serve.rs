@@ -1,13 +1,13 @@
 //! The control API as other managers call it on behalf of their clients.
 
 use shoal_types::ClusterId;
-use shoal_wire::body::{decode, encode};
+use shoal_wire::body::{decode, encode, id};
 use shoal_wire::proto::control_server::Control as Calls;
 use shoal_wire::proto::control_written::Outcome;
 use shoal_wire::proto::{ControlIndex, ControlReadIndex, ControlWrite, ControlWritten};
 use tonic::{Request, Response, Status};
 
-use super::request::{self, Halt, Here};
+use super::request::{self, Halt, Here, Ticket};
 use crate::lead;
 use crate::peer::Peer;
 
@@ -22,8 +22,13 @@ pub struct ControlService {
 impl Calls for ControlService {
     async fn write(&self, request: Request<ControlWrite>) -> Result<Response<ControlWritten>, Status> {
         Peer::manager(&request, self.cluster)?;
-        let request: request::Request = decode("a request", &request.get_ref().request_json)?;
-        let outcome = match self.here.carry_out(request).await {
+        let ControlWrite { request_json, request_id, again } = request.into_inner();
+        let request: request::Request = decode("a request", &request_json)?;
+        let ticket = match request_id.as_str() {
+            "" => None,
+            text => Some(Ticket { id: id("the request's identifier", text)?, again }),
+        };
+        let outcome = match self.here.carry_out(request, ticket).await {
             Ok(answer) => Outcome::AnswerJson(answer),
             Err(Halt::Refused(refusal)) => Outcome::RefusalJson(encode("a refusal", &refusal)?),
             Err(Halt::NotLeader) => return Err(lead::elsewhere(&self.here.raft)),

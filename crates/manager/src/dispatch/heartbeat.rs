@@ -11,6 +11,9 @@ use tokio::time::Instant;
 
 use super::Dispatcher;
 
+/// How long a new leader waits for all nodes before it marks the missing ones and gives tasks to the others. They come back
+/// one after the other: what waits for a node would all go to the first.
+const RETURN: Duration = Duration::from_secs(1);
 /// How long to sleep at most; sessions that begin meanwhile are seen then.
 const NAP: Duration = Duration::from_millis(250);
 /// A timer that comes this late is usual. One that comes later means that this process did not run: it was stopped, or
@@ -28,18 +31,15 @@ impl Dispatcher {
     pub(super) fn beat(&self, node: NodeId, session_id: &str) -> Result<Duration, tonic::Status> {
         let period = self.draw_period();
         self.sessions().get(node, session_id)?.pulse.beat(Instant::now());
-        // It may have come back in the very moment in which it was given up, and the cluster has it as lost since: it has to
-        // introduce itself again.
-        let is_ready = self.raft.snapshot().node(node).is_some_and(|n| n.status.state == NodeState::Ready);
-        if is_ready { Ok(period) } else { Err(tonic::Status::aborted("node must disconnect")) }
+        Ok(period)
     }
 
     /// Marks nodes down that are not heard of. Ends where the store cannot be written any more.
-    pub(super) async fn watch_heartbeats(&self) -> String {
-        if let Err(reason) = self.forget_sessions().await {
-            return reason;
+    pub(super) async fn watch_heartbeats(self: &Arc<Self>) -> String {
+        if let Err(error) = self.gather().await {
+            return error.to_string();
         }
-        self.begun.send_replace(true);
+        self.gathered.send_replace(true);
         loop {
             let rules = self.renew_rules();
             let nap = Instant::now() + NAP;
@@ -58,32 +58,32 @@ impl Dispatcher {
         }
     }
 
-    /// A new leader has heard of nobody yet.
-    async fn forget_sessions(&self) -> Result<(), String> {
-        let known: Vec<_> = {
-            let view = self.raft.snapshot();
-            view.nodes().filter(|n| n.status.state != NodeState::Down).map(|n| n.id).collect()
-        };
-        let text = "Node moved to \"unknown\" state due to leadership change in cluster";
-        for nodes in known.chunks(TOGETHER) {
-            self.set_states(nodes.to_vec(), NodeState::Unknown, text).await.map_err(|e| e.to_string())?;
+    /// Waits for the nodes that the leader before had in session, and marks those that take long as unknown.
+    async fn gather(self: &Arc<Self>) -> Result<(), shoal_raft::WriteError<Conflict>> {
+        let mut came = self.came.subscribe();
+        // An error would mean that the dispatcher, and this with it, is gone.
+        let all = came.wait_for(|()| self.sessions().expected.is_empty());
+        if tokio::time::timeout(RETURN, all).await.is_ok() {
+            return Ok(());
         }
-        let deadline = Instant::now() + self.rules().return_within();
-        self.sessions().expected.extend(known.into_iter().map(|node| (node, deadline)));
+        let late: Vec<_> = self.sessions().expected.keys().copied().collect();
+        tracing::info!(nodes = late.len(), "not all nodes have come back yet");
+        let text = "Node moved to \"unknown\" state due to leadership change in cluster";
+        for nodes in late.chunks(TOGETHER) {
+            self.set_states(nodes.to_vec(), NodeState::Unknown, text).await?;
+        }
         Ok(())
     }
 
     /// Marks nodes down that were in session or expected to be, however often it takes.
-    async fn mark_down(&self, silent: Vec<NodeId>, missing: Vec<NodeId>) {
+    async fn mark_down(self: &Arc<Self>, silent: Vec<NodeId>, missing: Vec<NodeId>) {
         let texts = ["heartbeat failure", "heartbeat failure for node in \"unknown\" state"];
         for (nodes, text) in [silent, missing].into_iter().zip(texts) {
             if !nodes.is_empty() {
                 tracing::warn!(?nodes, "{text}");
             }
             for nodes in nodes.chunks(TOGETHER) {
-                // Who has come back in the meantime is not down.
-                let gone = || nodes.iter().copied().filter(|n| !self.sessions().has(*n)).collect();
-                while let Err(error) = self.set_states(gone(), NodeState::Down, text).await {
+                while let Err(error) = self.set_states(nodes.to_vec(), NodeState::Down, text).await {
                     tracing::warn!(%error, "cannot mark nodes as down");
                     tokio::time::sleep(RETRY).await;
                 }
@@ -91,14 +91,17 @@ impl Dispatcher {
         }
     }
 
+    /// Writes what has become of nodes that are not in session. A session begins before its node is written as ready, so
+    /// whichever of the two writes comes first, who has come back in the meantime ends as ready.
     async fn set_states(
-        &self,
+        self: &Arc<Self>,
         nodes: Vec<NodeId>,
         state: NodeState,
         text: &'static str,
     ) -> Result<(), shoal_raft::WriteError<Conflict>> {
+        let me = self.clone();
         let write = move |tx: &mut Tx| {
-            for node in nodes {
+            for node in nodes.into_iter().filter(|node| !me.sessions().has(*node)) {
                 if let Some(node) = tx.node(node).cloned() {
                     set_state(tx, &node, state, text)?;
                 }

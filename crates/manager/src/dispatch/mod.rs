@@ -1,7 +1,8 @@
 //! The dispatcher of one leader's term: sessions of agents, what they are to run, what they report
 //! (swarm-semantics 7).
 //!
-//! Everything here ends with the term. The next leader begins with all nodes unknown and hears from them again.
+//! Everything here ends with the term. The next leader waits for the nodes to come back, and for a second with what needs
+//! all of them.
 
 mod assignments;
 mod heartbeat;
@@ -20,10 +21,12 @@ use std::time::Duration;
 
 use rand::Rng;
 use shoal_raft::{Raft, Snapshot, WriteError, WriteFailure};
+use shoal_types::object::NodeState;
 use shoal_types::spec::ClusterSpec;
 use shoal_types::{NodeId, View};
-use shoal_wire::session::{Manager, Welcome};
+use shoal_wire::session::Welcome;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -41,30 +44,37 @@ pub struct Dispatcher {
     sessions: Mutex<Sessions>,
     router: Mutex<Router>,
     rules: Mutex<Rules>,
-    /// Whether all nodes are marked as unknown, so that they may come.
-    begun: watch::Sender<bool>,
+    /// Marked when a node has come into session.
+    came: watch::Sender<()>,
+    /// Whether the nodes of the leader before are back, or marked as unknown.
+    gathered: watch::Sender<bool>,
     /// Ends all streams.
     stop: CancellationToken,
 }
 
 impl Dispatcher {
-    /// Nobody is in session yet. Works once [`Self::run`] runs.
+    /// Nobody is in session yet; who was under the leader before is expected. Works once [`Self::run`] runs.
     pub fn new(raft: Raft) -> Self {
         let view = raft.snapshot();
+        let rules = rules(&view);
+        let deadline = Instant::now() + rules.return_within();
+        let known = view.nodes().filter(|n| n.status.state != NodeState::Down);
+        let expected = known.map(|n| (n.id, deadline)).collect();
         Self {
             raft,
-            sessions: Mutex::default(),
-            rules: Mutex::new(rules(&view)),
+            sessions: Mutex::new(Sessions::expecting(expected)),
+            rules: Mutex::new(rules),
             router: Mutex::new(Router::new(view)),
-            begun: watch::channel(false).0,
+            came: watch::channel(()).0,
+            gathered: watch::channel(false).0,
             stop: CancellationToken::new(),
         }
     }
 
-    /// Waits until all nodes are marked as unknown, so that they may come.
-    pub async fn has_begun(&self) {
+    /// Waits until the nodes of the leader before are back or marked as unknown.
+    pub async fn has_gathered(&self) {
         // An error would be the end of the dispatcher, and of whoever waits.
-        drop(self.begun.subscribe().wait_for(|begun| *begun).await);
+        drop(self.gathered.subscribe().wait_for(|gathered| *gathered).await);
     }
 
     /// Serves until one of its parts fails; gives the reason.
@@ -104,15 +114,14 @@ impl Dispatcher {
     }
 
     fn welcome(&self, node: NodeId, session_id: &str, period: Duration) -> Option<Welcome> {
-        let view = self.router().view.clone();
-        let managers = view.nodes().filter_map(|n| {
-            let addr = n.manager_addr.clone()?;
-            Some(Manager { node_id: n.id, addr })
-        });
+        let (view, managers) = {
+            let router = self.router();
+            (router.view.clone(), router.managers.clone())
+        };
         Some(Welcome {
             session_id: session_id.to_owned(),
             node: view.node(node)?.as_ref().clone(),
-            managers: managers.collect(),
+            managers,
             heartbeat_period: period,
             root_ca: view.cluster().map(|c| c.root_ca.cert_pem.clone()).unwrap_or_default(),
         })

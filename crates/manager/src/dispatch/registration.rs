@@ -38,16 +38,20 @@ impl Dispatcher {
         hello: Hello,
     ) -> Result<Stream<proto::SessionMessage>, Status> {
         let node = peer.subject.node;
-        if self.begun.subscribe().wait_for(|begun| *begun).await.is_err() {
-            return Err(stopped());
-        }
         let known = self.sessions().get(node, &hello.session_id).is_ok();
         if !known {
             self.sessions().count_registration(node, Instant::now())?;
         }
-        self.write_node(&peer, &hello).await?;
         let period = self.draw_period();
+        // Before the write: see `set_states`. If the write fails and the node does not come again, its silence ends this.
         let registered = self.begin_session(node, &hello.session_id, period);
+        if let Err(refused) = self.write_node(&peer, &hello).await {
+            if refused.code() == tonic::Code::NotFound {
+                self.sessions().end(node);
+            }
+            return Err(refused);
+        }
+        self.came.send_replace(());
         let (tx, rx) = mpsc::channel(BUFFER);
         tokio::spawn(self.clone().keep_informed(node, registered, period, tx));
         Ok(rx)

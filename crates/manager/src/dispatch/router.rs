@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use shoal_raft::{Commit, Snapshot, Update};
 use shoal_types::change::Both;
-use shoal_types::spec::NodeRole;
 use shoal_types::{Event, Node, NodeId, Task, TaskId, TaskState, View};
 use shoal_wire::assignments::Assigned;
+use shoal_wire::session::Manager;
 use tokio::sync::Notify;
 
 use super::Dispatcher;
@@ -18,6 +18,8 @@ use super::payloads::{PayloadId, Uses};
 pub struct Router {
     /// The state up to which changes are in the outboxes.
     pub view: Snapshot,
+    /// The managers in that state: every node is told of them, and there are many nodes.
+    pub managers: Vec<Manager>,
     places: BTreeMap<NodeId, Place>,
 }
 
@@ -48,7 +50,7 @@ struct Pending {
 impl Router {
     /// Nobody listens yet.
     pub fn new(view: Snapshot) -> Self {
-        Self { view, places: BTreeMap::new() }
+        Self { managers: managers(&view), view, places: BTreeMap::new() }
     }
 
     /// What `node` has now, and where what follows on that will wait. A former outbox of the node ends.
@@ -79,8 +81,10 @@ impl Router {
     fn commit(&mut self, commit: &Commit) {
         self.view = commit.snapshot.clone();
         for event in &commit.events {
-            if let Event::Task(task) = event {
-                self.route_task(task);
+            match event {
+                Event::Task(task) => self.route_task(task),
+                Event::Node(node) if concerns_all(node) => self.managers = managers(&self.view),
+                _ => {}
             }
         }
     }
@@ -117,6 +121,7 @@ impl Router {
     }
 
     fn start_over(&mut self, view: Snapshot) {
+        self.managers = managers(&view);
         self.view = view;
         std::mem::take(&mut self.places).into_iter().for_each(|(_, place)| place.outbox.replace());
     }
@@ -189,9 +194,12 @@ impl Dispatcher {
 
     fn announce(&self, event: &Event) {
         match event {
-            Event::Node(node) if node.after.is_none() => self.sessions().end(node.latest().id),
-            Event::Node(node) if concerns_all(node) => self.sessions().announce(None),
-            Event::Node(node) => self.sessions().announce(Some(node.latest().id)),
+            Event::Node(node) => {
+                if node.after.is_none() {
+                    self.sessions().end(node.latest().id);
+                }
+                self.sessions().announce(Some(node.latest().id).filter(|_| !concerns_all(node)));
+            }
             Event::Cluster(_) => {
                 self.renew_rules();
                 self.sessions().announce(None);
@@ -208,15 +216,24 @@ fn is_sent(task: &Task) -> bool {
 
 /// Whether a node that knows `before` must hear of `after`: not where only what it reported itself changed.
 fn is_news(before: &Task, after: &Task) -> bool {
+    // Templates are shared, so most are told to be equal by where they lie.
+    fn differ<T: PartialEq + ?Sized>(before: &Arc<T>, after: &Arc<T>) -> bool {
+        !Arc::ptr_eq(before, after) && before != after
+    }
     after.status.state <= TaskState::Assigned
         || before.desired_state != after.desired_state
-        || before.spec != after.spec
-        || before.annotations != after.annotations
+        || differ(&before.spec, &after.spec)
+        || differ(&before.annotations, &after.annotations)
         || before.endpoint != after.endpoint
         || before.registry_auth != after.registry_auth
 }
 
+/// Whether there is a manager more or less, or one elsewhere.
 fn concerns_all(node: &Both<Node>) -> bool {
     let addr = |n: &Option<Arc<Node>>| n.as_ref().and_then(|n| n.manager_addr.clone());
-    node.latest().role == NodeRole::Manager && addr(&node.before) != addr(&node.after)
+    addr(&node.before) != addr(&node.after)
+}
+
+fn managers(view: &Snapshot) -> Vec<Manager> {
+    view.nodes().filter_map(|n| Some(Manager { node_id: n.id, addr: n.manager_addr.clone()? })).collect()
 }

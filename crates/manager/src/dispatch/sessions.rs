@@ -38,6 +38,11 @@ pub struct Session {
 }
 
 impl Sessions {
+    /// Nobody is in session; who is expected, until when.
+    pub fn expecting(expected: BTreeMap<NodeId, Instant>) -> Self {
+        Self { expected, ..Self::default() }
+    }
+
     /// The session `id` of `node`.
     ///
     /// # Errors

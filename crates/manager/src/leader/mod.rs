@@ -108,8 +108,7 @@ async fn lead(
     parts.spawn(core::run::<Planner>(raft.clone()));
     let (scheduled, dispatching) = (raft.clone(), dispatcher.clone());
     parts.spawn(async move {
-        dispatching.has_begun().await;
-        steps::await_nodes(&scheduled).await;
+        dispatching.has_gathered().await;
         core::run::<Scheduler>(scheduled).await
     });
     parts.spawn(roles::run(raft.clone()));

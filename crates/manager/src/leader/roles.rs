@@ -157,7 +157,11 @@ mod tests {
     use crate::testing::Fixture;
 
     fn participant(number: u64, node: NodeId, is_voter: bool) -> Participant {
-        Participant { number, member: Member { node_id: Some(node), addr: format!("10.0.0.{number}:2377") }, is_voter }
+        Participant {
+            number,
+            member: Member { node_id: Some(node), addr: format!("10.0.0.{number}:2377"), ..Member::default() },
+            is_voter,
+        }
     }
 
     #[tokio::test]

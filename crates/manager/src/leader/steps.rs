@@ -3,34 +3,13 @@
 
 use std::time::Duration;
 
-use shoal_raft::{Proposal, Raft, Snapshot, Tx, Update, WriteError, WriteFailure};
+use shoal_raft::{Proposal, Raft, Snapshot, Tx, WriteError, WriteFailure};
 use shoal_store::Conflict;
-use shoal_types::object::NodeState;
 use shoal_types::{Change, Object, Timestamp, View};
 use tokio::time::Instant;
 
 /// How long to wait when the disk is full.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// How long a new leader waits for the nodes before it gives them tasks.
-const RETURN: Duration = Duration::from_secs(1);
-
-/// Waits until no node is unknown any more, for [`RETURN`] at most. To a new leader all nodes are unknown until they come
-/// back, one after the other: what waits for a node would all go to the first.
-pub async fn await_nodes(raft: &Raft) {
-    let back = async {
-        let (mut view, mut feed) = raft.subscribe();
-        while view.nodes().any(|node| node.status.state == NodeState::Unknown) {
-            view = match feed.next().await {
-                Update::Commit(commit) => commit.snapshot.clone(),
-                Update::Resync(state) => state,
-            };
-        }
-    };
-    if tokio::time::timeout(RETURN, back).await.is_err() {
-        tracing::debug!("not all nodes have come back yet");
-    }
-}
 
 /// Writes the changes of a step that was decided on `seen`.
 ///

@@ -74,7 +74,7 @@ impl Trio {
         }
         let this = Self { managers, net };
         let first = &this.managers[0];
-        let member = |one: &One| Member { node_id: Some(one.node), addr: one.addr.clone() };
+        let member = |one: &One| Member { node_id: Some(one.node), addr: one.addr.clone(), ..Member::default() };
         first.raft.begin(member(first)).await.unwrap();
         let object = new_cluster(cluster, ClusterSpec::initial());
         begin(&first.raft, object, first_node(first.node, &first.addr)).await.unwrap();

@@ -31,7 +31,7 @@ async fn join(trio: &Trio, place: usize, node: NodeId, role: NodeRole, asks: (u6
 async fn calls_are_taken_from_managers_and_for_the_own_number_only() {
     let trio = Trio::new().await;
     let one = &trio.managers[1];
-    let member = Member { node_id: None, addr: one.addr.clone() };
+    let member = Member { node_id: None, addr: one.addr.clone(), ..Member::default() };
     let call = async |role, number| {
         let transport = GrpcTransport::new(trio.visitor(NodeId::new(&mut RandomIds), role));
         match transport.call(number, &member, Vec::new()).await {

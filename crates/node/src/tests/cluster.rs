@@ -328,6 +328,34 @@ async fn a_manager_that_lost_the_others_goes_on_alone_with_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn managers_that_come_back_after_another_was_forced_are_its_workers_until_somebody_promotes_them() {
+    let mut first = Machine::begin().await;
+    let second = Machine::joined(&first, NodeRole::Manager).await;
+    let mut third = Machine::joined(&first, NodeRole::Manager).await;
+    first.until_ready(3).await;
+    first.node.stop().await;
+    third.node.stop().await;
+    let alone = InitRequest { force_new_cluster: true, ..InitRequest::default() };
+    second.node.init(alone).await.unwrap();
+    second.node.control().unwrap().create_service(service("web", 0), None).await.unwrap();
+    // Both at once: a majority of what there was.
+    tokio::join!(first.restart(), third.restart());
+    for machine in [&first, &third] {
+        machine.until_status("it is a worker", |s| matches!(s, Status::Worker)).await;
+    }
+    second.until_ready(3).await;
+    let control = second.node.control().unwrap();
+    assert!(control.get_service("web").is_ok(), "nobody else has written");
+    assert_eq!(second.node.info().await.cluster.unwrap().managers, 1);
+    second.set_role(third.id(), NodeRole::Manager).await.unwrap();
+    third.until_status("it is a manager again", |s| matches!(s, Status::Active(_))).await;
+    third.node.control().unwrap().create_service(service("more", 0), None).await.unwrap();
+    for machine in [first, third, second] {
+        machine.node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_were_off_for_too_long_come_back_with_their_old_keys() {
     let mut first = Machine::begin().await;
     let mut second = Machine::joined(&first, NodeRole::Manager).await;
@@ -398,4 +426,82 @@ async fn a_join_that_nobody_answers_says_so_and_can_be_given_up() {
     stranger.node.leave(false).await.unwrap();
     assert!(text(joining.await.unwrap(), 503).starts_with("The join was given up"));
     assert_eq!((stranger.node.ping(), stranger.files()), ("inactive", 0));
+}
+
+/// Copies what a node has on disk, as a crash would leave it.
+fn crash(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            std::fs::create_dir_all(&copy).unwrap();
+            crash(&path, &copy);
+        } else {
+            std::fs::copy(&path, &copy).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_goes_on_after_a_crash_with_the_same_key_and_is_the_same_node() {
+    let first = Machine::begin().await;
+    // Nobody answers yet: all that there is is the request.
+    let mut stranger = Machine::new().await;
+    let (node, listen_addr) = (stranger.node.clone(), stranger.addr());
+    let (nobody, join_token) = (format!("127.0.0.1:{}", free_port()), first.cluster().root_ca.worker_token.clone());
+    let (advertise_addr, remote_addrs) = (listen_addr.clone(), vec![nobody.clone()]);
+    let request = JoinRequest { listen_addr, advertise_addr, remote_addrs, join_token, ..JoinRequest::default() };
+    let joining = tokio::spawn(async move { node.join(request).await });
+    let record = stranger.dir.path().join("certificates/join.json");
+    while !record.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let left = TempDir::new().unwrap();
+    crash(stranger.dir.path(), left.path());
+    stranger.node.leave(false).await.unwrap();
+    joining.await.unwrap().unwrap_err();
+    let record = left.path().join("certificates/join.json");
+    let text = std::fs::read_to_string(&record).unwrap().replace(&nobody, &first.addr());
+    std::fs::write(&record, text).unwrap();
+    let again = TempDir::new().unwrap();
+    crash(left.path(), again.path());
+
+    stranger.dir = left;
+    stranger.node = super::node(stranger.dir.path()).await.0;
+    first.until_ready(2).await;
+    let id = stranger.id();
+    assert!(!record.exists(), "the token and the key are not left about");
+    // As if the certificate had been lost in the same crash: the managers know the key.
+    stranger.node.stop().await;
+    stranger.dir = again;
+    stranger.node = super::node(stranger.dir.path()).await.0;
+    first.until_ready(2).await;
+    assert_eq!((stranger.id(), stranger.node.ping()), (id, "active/worker"));
+    first.node.stop().await;
+    stranger.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_that_has_but_its_certificate_goes_on_until_it_is_one_of_them() {
+    let first = Machine::begin().await;
+    let second = Machine::joined(&first, NodeRole::Manager).await;
+    let mut third = Machine::joined(&first, NodeRole::Manager).await;
+    first.until_ready(3).await;
+    let (id, left) = (third.id(), TempDir::new().unwrap());
+    third.node.stop().await;
+    crash(third.dir.path(), left.path());
+    for gone in ["raft", "worker"] {
+        std::fs::remove_dir_all(left.path().join(gone)).unwrap();
+    }
+    // Nor has it heard of any manager but those that the user named.
+    std::fs::remove_file(left.path().join("managers.json")).unwrap();
+    third.dir = left;
+    third.node = super::node(third.dir.path()).await.0;
+    third.until_status("it is a manager", |s| matches!(s, Status::Active(_))).await;
+    assert_eq!(third.id(), id);
+    // Its vote counts: two of three go on.
+    second.node.stop().await;
+    third.node.control().unwrap().create_service(service("web", 0), None).await.unwrap();
+    assert!(first.managing(id).is_some());
+    first.node.stop().await;
+    third.node.stop().await;
 }

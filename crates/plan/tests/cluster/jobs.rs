@@ -301,9 +301,9 @@ fn no_step_is_without_end_where_nothing_may_run() {
 fn a_large_job_is_planned_in_transactions_of_bounded_size() {
     let mut world = World::new(0);
     world.checks.clear();
-    let id = world.create(job("v1", 3000, 3000));
-    assert_eq!(world.tasks(id).len(), 3000);
+    let id = world.create(job("v1", 9000, 9000));
+    assert_eq!(world.tasks(id).len(), 9000);
     let largest = world.steps.iter().map(|(_, changes)| changes.len()).max().unwrap();
-    assert!(largest <= 500, "{largest}");
+    assert!(largest <= 4000, "{largest}");
     assert!(world.steps.iter().flat_map(|(_, c)| c).all(|c| matches!(c, Change::Put(_))));
 }

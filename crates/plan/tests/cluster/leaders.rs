@@ -86,6 +86,26 @@ fn an_update_keeps_to_its_parallelism() {
 }
 
 #[test]
+fn a_slot_whose_new_task_runs_is_finished_while_the_only_worker_is_held_up() {
+    let mut world = World::new(2);
+    let web = world.create(replicated("v1", 2));
+    world.run(3);
+    world.update(web, |s| {
+        set_image(s, "v2-slow");
+        s.update_config = config(|c| (c.order, c.parallelism) = (UpdateOrder::StartFirst, 1));
+    });
+    world.run(1);
+    world.end_task(world.slot(web, 2)[0].id, TaskState::Failed);
+    let [old, new] = &world.slot(web, 1)[..] else { panic!("the new task comes beside the old one") };
+    world.planner = shoal_plan::Planner::new();
+    world.report(new.id, TaskState::Running, "");
+    assert!(world.slot(web, 2)[1].status.state < TaskState::Running, "it holds the worker");
+    assert_eq!(world.slot(web, 1)[0].desired_state, TaskState::Shutdown, "{}", old.id);
+    world.run(60);
+    assert_eq!((world.phase(web), world.images(web).len()), (Some(UpdateState::Completed), 2));
+}
+
+#[test]
 fn failures_of_tasks_that_the_old_leader_made_count() {
     let mut world = World::new(1);
     let web = world.create(replicated("v1", 2));

@@ -148,7 +148,7 @@ async fn old_segments_go_once_purged_and_entries_beyond_memory_are_read_back() {
 fn large(index: u64) -> Entry {
     let mut entry = blank_ent::<Types>(1, 1, index);
     let addr = "x".repeat(600 * 1024);
-    let member = crate::types::Member { node_id: None, addr };
+    let member = crate::types::Member { node_id: None, addr, ..crate::types::Member::default() };
     let voters = vec![std::collections::BTreeSet::from([1])];
     let members = openraft::Membership::new(voters, std::collections::BTreeMap::from([(1, member)]));
     entry.payload = openraft::EntryPayload::Membership(members);

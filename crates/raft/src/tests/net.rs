@@ -147,7 +147,7 @@ impl Node {
     }
 
     pub fn member(&self) -> Member {
-        Member { node_id: None, addr: self.addr.clone() }
+        Member { node_id: None, addr: self.addr.clone(), ..Member::default() }
     }
 
     pub fn runs(&self) -> bool {

@@ -1,6 +1,67 @@
-use shoal_types::{TaskState, Timestamp};
+use shoal_types::object::TaskStatus;
+use shoal_types::{Task, TaskState, Timestamp};
 
 use super::world::{self, World, id, node, task};
+
+/// The task runs on that node.
+fn running(task: Task, node: u64) -> Task {
+    Task { node_id: Some(id(node)), status: TaskStatus { state: TaskState::Running, ..task.status }, ..task }
+}
+
+/// How the tasks of service 1 lie on five nodes once four have been added to `before`, so many at a time. Each of nodes 4 and 5
+/// has seen so many failures of the service, and has so many tasks of another one.
+fn scaled_up_by_four(before: [u64; 5], batch: u64, failures: u64, others: u64) -> Vec<usize> {
+    let mut world = World::new((1..=5).map(node));
+    let mut numbers = 1..;
+    let mut next = || task(numbers.next().unwrap());
+    for (at, count) in (1..).zip(before) {
+        (0..count).for_each(|_| world.add(running(next(), at)));
+    }
+    for at in [4, 5] {
+        (0..others).for_each(|_| world.add(running(world::of_service(next(), 2), at)));
+        for _ in 0..failures {
+            let failing = running(next(), at);
+            world.add(failing.clone());
+            world.add(Task { status: TaskStatus { state: TaskState::Failed, ..failing.status.clone() }, ..failing });
+        }
+    }
+    for n in 1..=4 {
+        world.add(next());
+        if n % batch == 0 {
+            world.settle();
+        }
+    }
+    let mine =
+        |at| world.all_tasks().filter(|t| t.service_id == id(1) && t.is_active() && t.node_id == Some(id(at))).count();
+    (1..=5).map(mine).collect()
+}
+
+#[test]
+fn what_is_added_goes_to_the_nodes_with_fewest_whatever_was_there_before() {
+    let befores = [[2, 4, 4, 0, 0], [0, 5, 5, 0, 0], [10, 0, 0, 0, 0], [4, 3, 3, 0, 0], [3, 3, 2, 2, 0], [2; 5]];
+    for before in befores {
+        let mut wanted = before.map(|count| count as usize);
+        for _ in 0..4 {
+            *wanted.iter_mut().min().unwrap() += 1;
+        }
+        wanted.sort_unstable();
+        for (failures, others) in [(0, 0), (0, 1), (0, 7), (4, 0), (4, 7)] {
+            for batch in [1, 2, 4] {
+                let mut counts = scaled_up_by_four(before, batch, failures, others);
+                counts.sort_unstable();
+                assert_eq!(counts, wanted, "{before:?} in batches of {batch}, {failures} failures, {others} others");
+            }
+        }
+    }
+    assert_eq!(scaled_up_by_four([2, 4, 4, 0, 0], 4, 0, 0), [2, 4, 4, 2, 2]);
+}
+
+#[test]
+fn only_where_the_service_keeps_failing_nothing_is_added() {
+    for (batch, others) in [(1, 0), (2, 0), (4, 0), (2, 7)] {
+        assert_eq!(scaled_up_by_four([2, 4, 4, 0, 0], batch, 5, others), [5, 5, 4, 0, 0]);
+    }
+}
 
 #[test]
 fn six_replicas_over_three_empty_nodes_are_two_each() {

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::Story;
 use super::view::{Cluster, SOON};
 use crate::cx::{array, text};
-use crate::error::Result;
+use crate::error::{Failure, Result};
+use crate::launch::Kind;
 use crate::{ensure, same, story};
 
 /// The stories of this part.
@@ -13,8 +14,10 @@ pub const STORIES: &[Story] = &[
     story!(Loose, item_060_only_a_valid_token_opens),
     story!(Loose, two_managers_are_warned_of),
     story!(Loose, a_node_joins_with_the_availability_that_it_asks_for),
+    story!(Loose, a_join_that_is_killed_anywhere_goes_on_or_leaves_nothing),
     story!(Loose, a_manager_comes_back_under_another_address),
     story!(Loose, item_066_the_last_of_three_managers_starts_a_new_cluster_with_everything),
+    story!(Loose, managers_that_come_back_to_a_cluster_that_went_on_by_force_are_its_workers),
 ];
 
 fn item_060_only_a_valid_token_opens(cluster: &Cluster<'_>) -> Result<()> {
@@ -81,6 +84,60 @@ fn a_node_joins_with_the_availability_that_it_asks_for(cluster: &Cluster<'_>) ->
     same!(node["Status"]["Addr"], cluster.lab.address(2), "address");
     let again = cluster.try_join(2, 1, &token)?;
     again.refused(503, "This node is already part of a swarm").map(drop)
+}
+
+/// What a joining node has on disk, step by step.
+const STEPS: [&str; 4] =
+    ["certificates", "certificates/join.json", "certificates/swarm-node.crt", "raft/log/0000000000000001.log"];
+
+fn a_join_that_is_killed_anywhere_goes_on_or_leaves_nothing(cluster: &Cluster<'_>) -> Result<()> {
+    if cluster.lab.kind == Kind::Reference {
+        return Err(Failure::Skipped("the steps are those of Shoal's files".to_owned()));
+    }
+    cluster.init(1)?.status(200)?;
+    let files = cluster.lab.home(2).join("data/swarm");
+    let killed = |step: &str, role: &str| -> Result<()> {
+        let pid = cluster.lab.pid(2)?.to_string();
+        let token = cluster.token(1, role)?;
+        std::thread::scope(|scope| {
+            let join = scope.spawn(|| cluster.try_join(2, 1, &token));
+            while !files.join(step).exists() && !join.is_finished() {
+                std::hint::spin_loop();
+            }
+            let kill = std::process::Command::new("kill").args(["-KILL", &pid]).status();
+            ensure!(kill?.success(), "cannot kill {pid}");
+            // The answer, if one came still, is of no interest.
+            drop(join.join());
+            Ok(())
+        })
+    };
+    let mut joined = 0;
+    for (step, role) in STEPS.iter().flat_map(|step| [(step, "Worker"), (step, "Manager")]) {
+        if role == "Worker" && step.starts_with("raft") {
+            continue;
+        }
+        killed(step, role)?;
+        cluster.lab.act("kill", &[2])?;
+        cluster.lab.act("start", &[2])?;
+        let state = cluster.until(&format!("it is in or out, killed at {step} as {role}"), SOON, || {
+            let state = text(&cluster.info(2)?["LocalNodeState"]);
+            ensure!(["active", "inactive"].contains(&state.as_str()), "{state}");
+            Ok(state)
+        })?;
+        let members = if state == "active" { 2 } else { 1 };
+        cluster.wait_ready(1, members)?;
+        same!(cluster.nodes(1)?.len(), members, "nodes, killed at {step} as {role}: {state}");
+        if state == "active" {
+            joined += 1;
+            cluster.wait_managers(1, if role == "Manager" { 2 } else { 1 })?;
+            let id = cluster.id(2)?;
+            cluster.leave(2)?;
+            cluster.call(1, "DELETE", &format!("/nodes/{id}?force=true"), None)?.status(200)?;
+            cluster.wait_managers(1, 1)?;
+        }
+    }
+    ensure!(joined > 0, "no join went on: the test does not test it");
+    Ok(())
 }
 
 /// Where manager 2 goes.
@@ -159,4 +216,38 @@ fn item_066_the_last_of_three_managers_starts_a_new_cluster_with_everything(clus
     })?;
     cluster.wait_managers(1, 2)?;
     cluster.cx(2).see_service(&service).map(drop)
+}
+
+fn managers_that_come_back_to_a_cluster_that_went_on_by_force_are_its_workers(cluster: &Cluster<'_>) -> Result<()> {
+    if cluster.lab.kind == Kind::Reference {
+        return Err(Failure::Skipped("in Swarm they stay managers by name".to_owned()));
+    }
+    cluster.init(1)?.status(200)?;
+    for node in [2, 3] {
+        cluster.join(node, 1, "Manager")?;
+    }
+    cluster.wait_managers(1, 3)?;
+    cluster.lab.act("kill", &[2, 3])?;
+    let body = json!({"ListenAddr": "0.0.0.0:2377", "ForceNewCluster": true,
+        "AdvertiseAddr": format!("{}:2377", cluster.lab.address(1))});
+    cluster.call(1, "POST", "/swarm/init", Some(&body))?.status(200)?;
+    cluster.wait_write(&[1])?;
+    let after = cluster.write(1)?;
+    // both at once: the majority of what there was
+    cluster.lab.act("start", &[2, 3])?;
+    cluster.until("they are workers", SOON, || {
+        for node in [2, 3] {
+            let info = cluster.info(node)?;
+            same!(info["LocalNodeState"], "active", "state of node {node}");
+            same!(info["ControlAvailable"], false, "whether node {node} is a manager");
+        }
+        Ok(())
+    })?;
+    cluster.wait_ready(1, 3)?;
+    cluster.wait_managers(1, 1)?;
+    cluster.cx(1).see_service(&after)?;
+    cluster.replicas(1, 3)?;
+    cluster.update_node(1, &cluster.id(2)?, &json!({"Role": "manager"}))?;
+    cluster.wait_managers(1, 2)?;
+    cluster.cx(2).see_service(&after).map(drop)
 }

@@ -14,6 +14,7 @@ use crate::lab::{Lab, Shape};
 use crate::launch::Kind;
 
 mod authority;
+mod failover;
 mod heal;
 mod itself;
 mod jobs;
@@ -86,6 +87,7 @@ pub fn all() -> Vec<Story> {
         jobs::STORIES,
         logs::STORIES,
         loss::STORIES,
+        failover::STORIES,
         roles::STORIES,
         authority::STORIES,
         join::STORIES,

@@ -56,7 +56,7 @@ impl<'a> Cluster<'a> {
     /// # Errors
     /// It does not within `seconds`.
     pub fn until<T>(&self, what: &str, seconds: u64, condition: impl FnMut() -> Result<T>) -> Result<T> {
-        self.cx(1).until(what, seconds, condition)
+        self.cx(1).until_within(what, Duration::from_secs(seconds), condition)
     }
 
     /// The `Swarm` part of what a node tells of itself.

@@ -69,7 +69,7 @@ fn daemon(binary: &Path, name: &str) -> Result<Daemon> {
 fn refused(first: &Daemon, binary: &Path, arguments: &[&str], wanted: &str) -> Result<()> {
     let place = first.directory().join("refused").display().to_string();
     let mut command = first.inside("timeout");
-    command.arg("20").arg(binary).arg("daemon").args(arguments);
+    command.arg("60").arg(binary).arg("daemon").args(arguments);
     // one that starts after all must not take the default places
     for (option, value) in [
         ("-H", format!("unix://{place}.sock")),
@@ -175,7 +175,7 @@ fn two_addresses_are_served_at_once(binary: &Path) -> Result<()> {
     first.start()?;
     // the namespace's loopback is not this process's
     let mut busybox = first.inside("busybox");
-    busybox.args(["nc", "-w", "5", "127.0.0.1", "2375"]);
+    busybox.args(["nc", "-w", "30", "127.0.0.1", "2375"]);
     let asked = finish(busybox, Some(b"GET /_ping HTTP/1.0\r\n\r\n"))?;
     ensure!(asked.out.starts_with("HTTP/1.") && asked.out.ends_with("OK"), "over TCP: {asked:?}");
     Ok(())
@@ -234,7 +234,7 @@ fn a_full_disk_is_an_error_and_leaves_nothing(binary: &Path) -> Result<()> {
     let loaded = engine.load(&image.archive());
     ensure!(loaded.is_err(), "a load onto a full disk: {loaded:?}");
     let cx = Cx::new(&engine, "full".to_owned());
-    cx.until("what was half made is gone", 20, || {
+    cx.until("what was half made is gone", || {
         let after = used(&data)?;
         ensure!(after <= before + 2_000_000, "{before} bytes before, {after} after");
         Ok(())

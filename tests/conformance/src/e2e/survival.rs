@@ -3,7 +3,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -91,29 +91,64 @@ fn signal(pid: u64, name: &str) -> Result<()> {
     crate::client::finish(kill, None)?.ok().map(drop)
 }
 
+/// Waits for something that no engine can be asked about: there is none just now.
+fn await_without_engine(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !holds()? {
+        ensure!(Instant::now() < end, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// A file in the root of a process, as this machine sees it.
+fn file_of(pid: u64, path: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/root{path}"))
+}
+
 fn pid_of(cx: &Cx<'_>, container: &str) -> Result<u64> {
     let pid = cx.inspect(container)?["State"]["Pid"].as_u64().unwrap_or_default();
     if pid > 0 { Ok(pid) } else { Err(Failure::wrong("the container has no process")) }
 }
 
 fn a_container_keeps_its_process_and_its_log(daemon: &mut Daemon) -> Result<()> {
-    let line = "i=0; while [ $i -lt 600 ]; do i=$((i + 1)); echo line $i; sleep 0.01; done; sleep 1000";
+    let line = "i=0; while ! test -e /tmp/stop; do i=$((i + 1)); echo line $i; echo $i >/tmp/n; usleep 10000; done; \
+        touch /tmp/stopped; sleep 1000";
+    let count = |pid: u64| -> Result<u32> {
+        // it may be just writing
+        let text = std::fs::read_to_string(file_of(pid, "/tmp/n")).unwrap_or_default();
+        Ok(text.trim().parse().unwrap_or(0))
+    };
     across(
         daemon,
         "log",
         |cx| {
             let id = cx.run("c", json!({"Cmd": ["sh", "-c", line]}))?;
             let pid = pid_of(cx, &id)?;
+            cx.until("its first lines", || {
+                ensure!(count(pid)? > 50, "{} lines", count(pid)?);
+                Ok(())
+            })?;
             Ok((id, pid))
         },
-        |_| {
-            std::thread::sleep(Duration::from_secs(1));
-            Ok(())
+        |(_, pid)| {
+            let before = count(*pid)?;
+            await_without_engine("lines without a daemon", || Ok(count(*pid)? > before + 50))
         },
         |cx, (id, pid)| {
             same!(pid_of(cx, &id)?, pid, "process id");
-            let wanted: String = (1..=600).map(|number| format!("line {number}\n")).collect();
-            cx.until("the whole log", 30, || {
+            let now = count(pid)?;
+            cx.until("lines with the new daemon", || {
+                ensure!(count(pid)? > now + 50, "{} lines", count(pid)?);
+                Ok(())
+            })?;
+            std::fs::write(file_of(pid, "/tmp/stop"), "")?;
+            cx.until("its last line", || {
+                ensure!(file_of(pid, "/tmp/stopped").exists(), "it goes on");
+                Ok(())
+            })?;
+            let wanted: String = (1..=count(pid)?).map(|number| format!("line {number}\n")).collect();
+            cx.until("the whole log", || {
                 let log = cx.logs(&id, "stdout=1")?.out;
                 ensure!(log == wanted, "{} of {} bytes, ends with {:?}", log.len(), wanted.len(), log.lines().last());
                 Ok(())
@@ -127,18 +162,16 @@ fn an_exit_meanwhile_is_reported_truly(daemon: &mut Daemon) -> Result<()> {
         daemon,
         "exit",
         |cx| {
-            let id = cx.run("c", json!({"Cmd": ["sh", "-c", "trap 'exit 7' USR1; while :; do sleep 0.05; done"]}))?;
+            let id = cx.ready("c", "trap 'exit 7' USR1; echo ready; while :; do sleep 0.05; done", json!({}))?;
             let pid = pid_of(cx, &id)?;
-            // it must have set its trap
-            std::thread::sleep(Duration::from_millis(300));
             Ok((id, pid, crate::suite::system::now(cx)?))
         },
         |(_, pid, _)| {
             signal(*pid, "USR1")?;
-            std::thread::sleep(Duration::from_secs(1));
-            Ok(())
+            await_without_engine("the end of its process", || Ok(!Path::new(&format!("/proc/{pid}")).exists()))
         },
         |cx, (id, _, before)| {
+            same!(cx.wait(&id)?, 7, "exit code from wait");
             let state = cx.inspect(&id)?["State"].clone();
             same!((state["Status"].as_str(), state["ExitCode"].as_i64()), (Some("exited"), Some(7)), "state");
             let finished = text(&state["FinishedAt"]);
@@ -146,7 +179,6 @@ fn an_exit_meanwhile_is_reported_truly(daemon: &mut Daemon) -> Result<()> {
                 finished > before && finished < crate::suite::system::now(cx)?,
                 "finished at {finished}, started the test at {before}"
             );
-            same!(cx.wait(&id)?, 7, "exit code from wait");
             Ok(())
         },
     )
@@ -162,7 +194,7 @@ fn health_checks_go_on(daemon: &mut Daemon) -> Result<()> {
         |cx, id| {
             same!(cx.inspect(&id)?["State"]["Health"]["Status"], "starting", "health at first");
             cx.exec(&id, &["touch", "/tmp/well"], json!({}))?;
-            cx.until("it is healthy", 20, || {
+            cx.until("it is healthy", || {
                 let health = cx.inspect(&id)?["State"]["Health"].clone();
                 ensure!(health["Status"] == "healthy", "{health}");
                 Ok(())
@@ -196,7 +228,7 @@ fn a_shell_goes_on(daemon: &mut Daemon) -> Result<()> {
         |_| Ok(()),
         |cx, (id, exec)| {
             cx.exec(&id, &["touch", "/tmp/go"], json!({}))?;
-            cx.until("the shell has gone on", 20, || {
+            cx.until("the shell has gone on", || {
                 let (code, _) = cx.exec(&id, &["test", "-e", "/tmp/done"], json!({}))?;
                 ensure!(code == 0, "it has not");
                 Ok(())
@@ -260,12 +292,12 @@ fn tasks_keep_their_secrets(daemon: &mut Daemon) -> Result<()> {
         },
         |cx, (service, task)| {
             same!(cx.in_task(&service, "cat /run/secrets/pass")?, "never-on-a-disk-7413", "secret");
-            same!(text(&cx.running(&service)?[0]["ID"]), task, "task");
+            same!(text(&cx.wait_running(&service, 1)?[0]["ID"]), task, "task");
             // the new daemon has the secret again, for the next task
             cx.update(&service, json!({"TaskTemplate": {"ForceUpdate": 1}}))?;
-            cx.until("the secret in the next task", 60, || {
+            cx.until("the secret in the next task", || {
                 same!(cx.in_task(&service, "cat /run/secrets/pass")?, "never-on-a-disk-7413", "secret");
-                ensure!(text(&cx.running(&service)?[0]["ID"]) != task, "still the same task");
+                ensure!(text(&cx.wait_running(&service, 1)?[0]["ID"]) != task, "still the same task");
                 Ok(())
             })
         },
@@ -362,7 +394,7 @@ fn twenty_deaths(daemon: &mut Daemon) -> Result<()> {
         engine = daemon.start()?;
     }
     let cx = Cx::new(&engine, prefix);
-    cx.until("two tasks of the last spec run", 60, || {
+    cx.until("two tasks of the last spec run", || {
         let running = cx.running(&service)?;
         ensure!(
             running.len() == 2 && running.iter().all(|task| task["Spec"]["ForceUpdate"] == 20),

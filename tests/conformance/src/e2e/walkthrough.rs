@@ -40,6 +40,10 @@ const STEPS: &[Step] = &[
 
 /// The service that the course makes.
 const NAME: &str = "timecheck";
+/// How long what a step leads to may take, on a slow machine. Only a failure waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Where the walk is, and what it has seen.
 #[derive(Debug)]
@@ -113,7 +117,7 @@ impl Walk {
         Ok(format!("{}{}", done.out, done.err))
     }
 
-    /// Types a command and checks that it prints each of these texts.
+    /// Types a command and checks that it prints each of these texts, and does so at once.
     fn sees(&mut self, line: &str, texts: &[&str]) -> Result<String> {
         let seen = self.seen(line)?;
         for text in texts {
@@ -122,26 +126,25 @@ impl Walk {
         Ok(seen)
     }
 
-    /// Types a command until what it prints is as wanted.
-    fn until(&mut self, what: &str, seconds: u64, line: &str, wanted: impl Fn(&str) -> bool) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(seconds);
+    /// Types a command until what it prints is as wanted: what is so in the end, and not yet while the daemon comes back.
+    fn until(&mut self, what: &str, line: &str, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
         loop {
             let seen = self.seen(line)?;
             if wanted(&seen) || Instant::now() > end {
                 self.check(what, wanted(&seen), &seen);
                 return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(LOOK);
         }
     }
 
-    fn tasks(&self) -> Result<Vec<String>> {
-        let done = self.type_in(&format!("service ps {NAME} --no-trunc --format {{{{.Name}}}}\t{{{{.Image}}}}\t{{{{.DesiredState}}}}\t{{{{.CurrentState}}}}\t{{{{.Error}}}}"))?;
-        Ok(done.ok()?.lines().map(str::to_owned).collect())
-    }
-
-    fn newest_container(&self) -> Result<String> {
-        self.type_in(&format!("ps --filter name={NAME}.1 -q"))?.ok()
+    /// Looks at the service's tasks until they are as wanted, each of them a line of name, image, desired state, state and error.
+    fn tasks_until(&mut self, what: &str, wanted: impl Fn(&[&str]) -> bool) -> Result<()> {
+        let line = format!(
+            "service ps {NAME} --no-trunc --format {{{{.Name}}}}\t{{{{.Image}}}}\t{{{{.DesiredState}}}}\t{{{{.CurrentState}}}}\t{{{{.Error}}}}"
+        );
+        self.until(what, &line, |seen| wanted(&seen.lines().collect::<Vec<_>>()))
     }
 }
 
@@ -176,12 +179,13 @@ fn join_tokens(walk: &mut Walk) -> Result<()> {
 }
 
 fn the_swarm_is_on(walk: &mut Walk) -> Result<()> {
-    walk.sees("info", &[" Swarm: active"]).map(drop)
+    walk.until("info says active", "info", |seen| seen.contains(" Swarm: active"))
 }
 
 fn node_ls(walk: &mut Walk) -> Result<()> {
-    let seen = walk.sees("node ls", &[" *  ", "Ready", "Active", "Leader"])?;
-    let nodes = walk.type_in("node ls -q")?.ok()?;
+    let all = [" *  ", "Ready", "Active", "Leader"];
+    walk.until("the node is ready, and leads", "node ls", |seen| all.iter().all(|text| seen.contains(text)))?;
+    let (nodes, seen) = (walk.type_in("node ls -q")?.ok()?, walk.seen("node ls")?);
     walk.check("one node", nodes.lines().count() == 1 && seen.contains(&nodes), &seen);
     Ok(())
 }
@@ -207,14 +211,13 @@ fn service_create(walk: &mut Walk) -> Result<()> {
 }
 
 fn service_ls(walk: &mut Walk) -> Result<()> {
-    walk.sees("service ls", &[NAME, "replicated", "1/1", "shoal/clock:1.0"]).map(drop)
+    let all = [NAME, "replicated", "1/1", "shoal/clock:1.0"];
+    walk.until("it has all its replicas", "service ls", |seen| all.iter().all(|text| seen.contains(text)))
 }
 
 fn service_ps(walk: &mut Walk) -> Result<()> {
-    let tasks = walk.tasks()?;
-    let fine = tasks.len() == 1 && tasks[0].starts_with(&format!("{NAME}.1\tshoal/clock:1.0\tRunning\tRunning "));
-    walk.check("its container, image and state", fine, &tasks.join("\n"));
-    Ok(())
+    let runs = format!("{NAME}.1\tshoal/clock:1.0\tRunning\tRunning ");
+    walk.tasks_until("its container, image and state", |tasks| tasks.len() == 1 && tasks[0].starts_with(&runs))
 }
 
 fn ps(walk: &mut Walk) -> Result<()> {
@@ -233,29 +236,21 @@ fn remove_its_container(walk: &mut Walk) -> Result<()> {
 }
 
 fn the_swarm_heals(walk: &mut Walk) -> Result<()> {
-    let format = "{{.CurrentState}}";
-    walk.until(
-        "running again",
-        20,
-        &format!("service ps {NAME} --filter desired-state=running --format {format}"),
-        |seen| seen.lines().count() == 1 && seen.starts_with("Running"),
-    )?;
-    let newest = walk.newest_container()?;
-    walk.check("a new container", newest != walk.removed && !newest.is_empty(), &newest);
-    let tasks = walk.tasks()?;
-    let failed = tasks.iter().find(|task| task.contains("\tShutdown\tFailed "));
-    let error = failed.and_then(|task| task.rsplit('\t').next()).unwrap_or_default();
-    walk.check("the old one is kept, failed", failed.is_some(), &tasks.join("\n"));
-    walk.check(
-        "with its error",
-        ["task: non-zero exit", "No such container", "container destroyed"].iter().any(|text| error.contains(text)),
-        &tasks.join("\n"),
-    );
-    Ok(())
+    let removed = walk.removed.clone();
+    walk.until("a new container", &format!("ps --filter name={NAME}.1 -q"), |seen| {
+        seen.lines().count() == 1 && seen.trim() != removed
+    })?;
+    walk.tasks_until("running again", |tasks| tasks.iter().any(|task| task.contains("\tRunning\tRunning ")))?;
+    let errors = ["task: non-zero exit", "No such container", "container destroyed"];
+    walk.tasks_until("the old one is kept, failed, with its error", |tasks| {
+        let failed = tasks.iter().find(|task| task.contains("\tShutdown\tFailed "));
+        let error = failed.and_then(|task| task.rsplit('\t').next()).unwrap_or_default();
+        errors.iter().any(|text| error.contains(text))
+    })
 }
 
 fn service_logs_since(walk: &mut Walk) -> Result<()> {
-    walk.until("lines with the task's name", 15, &format!("service logs --since 10s {NAME}"), |seen| {
+    walk.until("lines with the task's name", &format!("service logs --since 10s {NAME}"), |seen| {
         seen.lines().any(|line| {
             line.starts_with(&format!("{NAME}.1.")) && line.contains('@') && line.contains("| clock 1.0 on ")
         })
@@ -272,16 +267,15 @@ fn update_the_image(walk: &mut Walk) -> Result<()> {
 }
 
 fn service_ps_after_the_update(walk: &mut Walk) -> Result<()> {
-    let tasks = walk.tasks()?;
-    let new = tasks.iter().any(|task| task.starts_with(&format!("{NAME}.1\tshoal/clock:2.0\tRunning\tRunning ")));
-    let old = tasks.iter().any(|task| task.contains("shoal/clock:1.0\tShutdown\tShutdown "));
-    walk.check("version 2 runs", new, &tasks.join("\n"));
-    walk.check("version 1 was shut down", old, &tasks.join("\n"));
-    Ok(())
+    let runs = format!("{NAME}.1\tshoal/clock:2.0\tRunning\tRunning ");
+    walk.tasks_until("version 2 runs", |tasks| tasks.iter().any(|task| task.starts_with(&runs)))?;
+    walk.tasks_until("version 1 was shut down", |tasks| {
+        tasks.iter().any(|task| task.contains("shoal/clock:1.0\tShutdown\tShutdown "))
+    })
 }
 
 fn logs_of_both_versions(walk: &mut Walk) -> Result<()> {
-    walk.until("both versions", 15, &format!("service logs --since 200s {NAME}"), |seen| {
+    walk.until("both versions", &format!("service logs --since 200s {NAME}"), |seen| {
         seen.contains("clock 1.0 on ") && seen.contains("clock 2.0 on ")
     })
 }
@@ -297,10 +291,9 @@ fn roll_back(walk: &mut Walk) -> Result<()> {
 }
 
 fn version_1_again(walk: &mut Walk) -> Result<()> {
-    let tasks = walk.tasks()?;
-    let back = tasks.iter().any(|task| task.starts_with(&format!("{NAME}.1\tshoal/clock:1.0\tRunning\tRunning ")));
-    walk.check("version 1 runs", back, &tasks.join("\n"));
-    walk.until("and speaks last", 15, &format!("service logs --since 5s {NAME}"), |seen| {
+    let runs = format!("{NAME}.1\tshoal/clock:1.0\tRunning\tRunning ");
+    walk.tasks_until("version 1 runs", |tasks| tasks.iter().any(|task| task.starts_with(&runs)))?;
+    walk.until("and speaks last", &format!("service logs --since 5s {NAME}"), |seen| {
         seen.lines().last().is_some_and(|line| line.contains("clock 1.0 on "))
     })
 }
@@ -308,6 +301,6 @@ fn version_1_again(walk: &mut Walk) -> Result<()> {
 fn service_rm(walk: &mut Walk) -> Result<()> {
     let seen = walk.type_in(&format!("service rm {NAME}"))?.ok()?;
     walk.check("removed", seen == NAME, &seen);
-    walk.until("all its containers go", 20, &format!("ps -q --filter name={NAME}"), str::is_empty)?;
+    walk.until("all its containers go", &format!("ps -q --filter name={NAME}"), str::is_empty)?;
     walk.sees(&format!("service ps {NAME}"), &["no such service: timecheck"]).map(drop)
 }

@@ -152,7 +152,7 @@ fn cli_run_in_the_background_and_attach(cx: &Cx<'_>) -> Result<()> {
     same!(id.len(), 64, "length of {id:?}");
     std::thread::scope(|scope| -> Result<()> {
         let attached = scope.spawn(|| cx.docker(&["attach", &name]));
-        cx.until("the client is attached, and sees the end", 30, || {
+        cx.until("the client is attached, and sees the end", || {
             cx.docker(&["exec", &name, "touch", "/tmp/go"])?;
             let state = cx.inspect(&name)?["State"]["Status"].clone();
             ensure!(state == "exited", "{state}");
@@ -184,7 +184,7 @@ fn on_a_terminal(cx: &Cx<'_>, arguments: &str) -> Result<String> {
 }
 
 fn cli_run_on_a_terminal(cx: &Cx<'_>) -> Result<()> {
-    let line = "sh -c 'i=0; while [ $i -lt 40 ] && ! stty size | grep -q 31; do i=$((i + 1)); sleep 0.05; done; test -t 0 && stty size'";
+    let line = "sh -c 'i=0; while [ $i -lt 400 ] && ! stty size | grep -q 31; do i=$((i + 1)); sleep 0.05; done; test -t 0 && stty size'";
     let seen = on_a_terminal(cx, &format!("run --rm -it --name {} busybox {line}", cx.name("c")))?;
     ensure!(seen.contains("31 97"), "{seen:?}");
     cx.sleeper("d")?;

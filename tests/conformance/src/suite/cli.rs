@@ -1,5 +1,6 @@
 //! What a person sees who types `docker service …`: the client's own convergence loop and tables.
 
+use crate::client::Done;
 use crate::cx::Cx;
 use crate::error::Result;
 use crate::harness::Test;
@@ -16,23 +17,15 @@ pub const TESTS: &[Test] = &[
     case!(Swarm, service_flags_reach_the_spec),
 ];
 
+/// `docker service create` of busybox that sleeps, with these options; it ends when the service has converged.
+fn create(cx: &Cx<'_>, name: &str, options: &[&str]) -> Result<Done> {
+    let service = ["service", "create", "--name", name, "--stop-signal", "SIGKILL"];
+    cx.docker(&[&service[..], options, &["busybox:latest", "sleep", "1000"]].concat())?.ended(0)
+}
+
 fn service_create_converges_and_prints_the_id(cx: &Cx<'_>) -> Result<()> {
     let name = cx.name("web");
-    let done = cx
-        .docker(&[
-            "service",
-            "create",
-            "--name",
-            &name,
-            "--replicas",
-            "2",
-            "--stop-signal",
-            "SIGKILL",
-            "busybox",
-            "sleep",
-            "1000",
-        ])?
-        .ended(0)?;
+    let done = create(cx, &name, &["--replicas", "2"])?;
     let id = done.out.lines().next().unwrap_or_default();
     ensure!(super::services::is_swarm_id(id), "first line {id:?}");
     ensure!(done.out.contains(&format!("verify: Service {id} converged")), "{}", done.out);
@@ -44,19 +37,7 @@ fn service_create_converges_and_prints_the_id(cx: &Cx<'_>) -> Result<()> {
 
 fn service_ls_and_ps_show_replicas_and_history(cx: &Cx<'_>) -> Result<()> {
     let name = cx.name("web");
-    cx.docker(&[
-        "service",
-        "create",
-        "--quiet",
-        "--name",
-        &name,
-        "--stop-signal",
-        "SIGKILL",
-        "busybox:latest",
-        "sleep",
-        "1000",
-    ])?
-    .ok()?;
+    create(cx, &name, &["--quiet"])?;
     let listed = cx
         .docker(&[
             "service",
@@ -80,19 +61,7 @@ fn service_ls_and_ps_show_replicas_and_history(cx: &Cx<'_>) -> Result<()> {
 
 fn service_update_pauses_with_an_error(cx: &Cx<'_>) -> Result<()> {
     let name = cx.name("web");
-    cx.docker(&[
-        "service",
-        "create",
-        "--quiet",
-        "--name",
-        &name,
-        "--stop-signal",
-        "SIGKILL",
-        "busybox",
-        "sleep",
-        "1000",
-    ])?
-    .ok()?;
+    create(cx, &name, &["--quiet"])?;
     let done = cx.docker(&["service", "update", "--args", "false", "--restart-delay", "100ms", &name])?.ended(1)?;
     let all = format!("{}{}", done.out, done.err);
     ensure!(all.contains("service update paused: update paused due to failure or early termination of task "), "{all}");
@@ -101,11 +70,7 @@ fn service_update_pauses_with_an_error(cx: &Cx<'_>) -> Result<()> {
 
 fn service_scale_rollback_and_rm_print_what_they_did(cx: &Cx<'_>) -> Result<()> {
     let name = cx.name("web");
-    let options = ["--update-monitor", "100ms", "--rollback-monitor", "100ms", "--stop-signal", "SIGKILL"];
-    cx.docker(
-        &[&["service", "create", "--quiet", "--name", &name], &options[..], &["busybox", "sleep", "1000"]].concat(),
-    )?
-    .ok()?;
+    create(cx, &name, &["--quiet", "--update-monitor", "100ms", "--rollback-monitor", "100ms"])?;
     let scaled = cx.docker(&["service", "scale", &format!("{name}=3")])?.ok()?;
     ensure!(scaled.starts_with(&format!("{name} scaled to 3")) && scaled.contains("converged"), "{scaled}");
     let back = cx.docker(&["service", "rollback", &name])?.ended(0)?;
@@ -129,7 +94,7 @@ fn service_logs_have_the_task_in_front(cx: &Cx<'_>) -> Result<()> {
     let line = ["busybox", "sh", "-c", "echo said; sleep 1000"];
     cx.docker(&[&["service", "create", "--quiet", "--name", &name, "--stop-signal", "SIGKILL"], &line[..]].concat())?
         .ok()?;
-    let logs = cx.until("the line is in the log", 10, || {
+    let logs = cx.until("the line is in the log", || {
         let logs = cx.docker(&["service", "logs", &name])?.ok()?;
         ensure!(logs.ends_with("| said"), "{logs}");
         Ok(logs)
@@ -140,19 +105,7 @@ fn service_logs_have_the_task_in_front(cx: &Cx<'_>) -> Result<()> {
 
 fn node_ls_ps_and_inspect_show_this_node(cx: &Cx<'_>) -> Result<()> {
     let name = cx.name("web");
-    cx.docker(&[
-        "service",
-        "create",
-        "--quiet",
-        "--name",
-        &name,
-        "--stop-signal",
-        "SIGKILL",
-        "busybox",
-        "sleep",
-        "1000",
-    ])?
-    .ok()?;
+    create(cx, &name, &["--quiet"])?;
     let format = "{{.Self}} {{.Status}} {{.Availability}} {{.ManagerStatus}} {{.TLSStatus}}";
     same!(cx.docker(&["node", "ls", "--format", format])?.ok()?, "true Ready Active Leader Ready", "node ls");
     let tasks =

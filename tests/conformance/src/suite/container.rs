@@ -216,11 +216,14 @@ const DEAF: &str = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
 
 impl Cx<'_> {
     /// Starts a shell line and waits for the word `ready` in its log.
-    pub(super) fn ready(&self, suffix: &str, line: &str, spec: Value) -> Result<String> {
+    ///
+    /// # Errors
+    /// The engine refuses, or the word does not come.
+    pub fn ready(&self, suffix: &str, line: &str, spec: Value) -> Result<String> {
         let mut body = json!({"Cmd": ["sh", "-c", line], "StopSignal": ""});
         crate::cx::merge(&mut body, spec);
         let id = self.run(suffix, body)?;
-        self.until("the program says that it is ready", 20, || {
+        self.until("the program says that it is ready", || {
             let log = self.logs(&id, "stdout=1&stderr=1")?;
             ensure!(log.out.contains("ready"), "{log:?}");
             Ok(())
@@ -234,12 +237,13 @@ fn stop_waits_and_then_kills(cx: &Cx<'_>) -> Result<()> {
     let start = Instant::now();
     cx.act(&format!("/containers/{id}/stop?t=1"))?.status(204)?;
     let took = start.elapsed().as_secs_f32();
-    ensure!((1.0..6.0).contains(&took), "stopping took {took} s");
+    // ten seconds are the default
+    ensure!((1.0..9.5).contains(&took), "stopping took {took} s");
     same!(cx.inspect(&id)?["State"]["ExitCode"], 137, "exit code");
     let timed = cx.ready("timed", DEAF, json!({"StopTimeout": 1}))?;
     let start = Instant::now();
     cx.act(&format!("/containers/{timed}/stop"))?.status(204)?;
-    ensure!(start.elapsed().as_secs() < 8, "StopTimeout was not obeyed: {:?}", start.elapsed());
+    ensure!(start.elapsed().as_millis() < 9500, "StopTimeout was not obeyed: {:?}", start.elapsed());
     Ok(())
 }
 
@@ -261,7 +265,7 @@ fn kill_sends_any_signal(cx: &Cx<'_>) -> Result<()> {
         json!({}),
     )?;
     cx.act(&format!("/containers/{id}/kill?signal=SIGUSR1"))?.status(204)?;
-    cx.until("the trap has run", 10, || {
+    cx.until("the trap has run", || {
         ensure!(cx.logs(&id, "stdout=1")?.out.contains("got usr1"), "it has not");
         Ok(())
     })?;
@@ -335,7 +339,7 @@ fn an_oom_kill_is_told(cx: &Cx<'_>) -> Result<()> {
 fn a_restart_policy_counts_failures(cx: &Cx<'_>) -> Result<()> {
     let policy = json!({"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}});
     let id = cx.run("c", json!({"Cmd": ["sh", "-c", "echo run; exit 9"], "HostConfig": policy}))?;
-    cx.until("it gives up", 30, || {
+    cx.until("it gives up", || {
         let seen = cx.inspect(&id)?;
         ensure!(
             seen["State"]["Status"] == "exited" && seen["RestartCount"] == 2,
@@ -368,7 +372,7 @@ fn a_stopped_container_is_not_restarted(cx: &Cx<'_>) -> Result<()> {
     // a container between two tries can be stopped too
     let id =
         cx.run("failing", json!({"Cmd": ["sh", "-c", "exit 1"], "HostConfig": {"RestartPolicy": {"Name": "always"}}}))?;
-    cx.until("it was restarted", 20, || {
+    cx.until("it was restarted", || {
         ensure!(cx.inspect(&id)?["RestartCount"].as_u64() >= Some(2), "it was not");
         Ok(())
     })?;
@@ -382,7 +386,7 @@ fn a_container_that_is_always_restarted_comes_back(cx: &Cx<'_>) -> Result<()> {
         "c",
         json!({"Cmd": ["sh", "-c", "echo run; sleep 0.2"], "HostConfig": {"RestartPolicy": {"Name": "always"}}}),
     )?;
-    cx.until("it has run three times", 30, || {
+    cx.until("it has run three times", || {
         let runs = cx.logs(&id, "stdout=1")?.out.lines().count();
         ensure!(runs >= 3 && cx.inspect(&id)?["RestartCount"].as_u64() >= Some(2), "{runs} runs");
         Ok(())

@@ -92,7 +92,7 @@ fn a_detached_exec_goes_on_alone(cx: &Cx<'_>) -> Result<()> {
     let exec = text(&cx.post(&format!("/containers/{id}/exec"), &body)?.status(201)?.json()?["Id"]);
     let started = cx.post(&format!("/exec/{exec}/start"), &json!({"Detach": true}))?.status(200)?;
     same!(started.text(), "", "answer");
-    cx.until("it has done its work", 20, || {
+    cx.until("it has done its work", || {
         same!(cx.exec(&id, &["test", "-e", "/tmp/done"], json!({}))?.0, 0, "whether the file is there");
         let state = cx.get(&format!("/exec/{exec}/json"))?.json()?;
         same!((state["Running"].as_bool(), state["ExitCode"].as_i64()), (Some(false), Some(0)), "state");

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::services::SOON;
 use crate::cx::{Cx, array, merge, text};
 use crate::error::{Failure, Result};
 use crate::harness::Test;
@@ -69,7 +68,7 @@ fn named_resources_are_handed_out_one_by_one(cx: &Cx<'_>) -> Result<()> {
     cx.generic()?;
     let service = cx.service("gpu", reserving("confgpu", 1, 3))?;
     cx.wait_task(&service, "a task for which nothing is left", is_left_out)?;
-    let running = cx.until("two run", SOON, || {
+    let running = cx.until("two run", || {
         let running = cx.running(&service)?;
         ensure!(running.len() == 2, "{}", cx.states(&service)?);
         Ok(running)
@@ -121,7 +120,7 @@ fn the_client_reserves_generic_resources(cx: &Cx<'_>) -> Result<()> {
     cx.wait_running(&service, 1)?;
     let update = ["service", "update", "--detach", "--generic-resource-rm", "confssd", &name];
     cx.docker(&update)?.ended(0)?;
-    cx.until("a task without", SOON, || {
+    cx.until("a task without", || {
         let running = cx.running(&service)?;
         ensure!(running.len() == 1 && running[0].get("GenericResources").is_none(), "{}", cx.states(&service)?);
         Ok(())

@@ -26,7 +26,7 @@ fn health(cx: &Cx<'_>, id: &str) -> Result<Value> {
 }
 
 fn wait_health(cx: &Cx<'_>, id: &str, wanted: &str) -> Result<Value> {
-    cx.until(&format!("it is {wanted}"), 30, || {
+    cx.until(&format!("it is {wanted}"), || {
         let health = health(cx, id)?;
         ensure!(health["Status"] == wanted, "{health}");
         Ok(health)
@@ -41,7 +41,8 @@ fn checked(test: &str, more: Value) -> Value {
 
 fn health_goes_from_starting_to_healthy_to_unhealthy_and_back(cx: &Cx<'_>) -> Result<()> {
     let id = cx.run("c", checked("test -e /tmp/well && echo fine", json!({"Retries": 3, "Interval": 500_000_000})))?;
-    same!(health(cx, &id)?["Status"], "starting", "at first");
+    let first = health(cx, &id)?;
+    ensure!(first["Status"] == "starting" || first["FailingStreak"].as_u64() >= Some(3), "at first: {first}");
     cx.exec(&id, &["touch", "/tmp/well"], json!({}))?;
     let healthy = wait_health(cx, &id, "healthy")?;
     same!(healthy["FailingStreak"], 0, "failing streak");
@@ -60,7 +61,7 @@ fn a_check_that_takes_too_long_fails(cx: &Cx<'_>) -> Result<()> {
     let last = ill["Log"].as_array().and_then(|log| log.last()).cloned().unwrap_or_default();
     same!(last["ExitCode"], -1, "exit code");
     ensure!(text(&last["Output"]).contains("Health check exceeded timeout (300ms)"), "{last}");
-    cx.until("nothing of the check is left", 20, || {
+    cx.until("nothing of the check is left", || {
         let left = cx.exec(&id, &["sh", "-c", "ps | grep -c '[s]leep 30'"], json!({}))?.1.out;
         // one may be under way
         ensure!(left.trim().parse::<u32>().unwrap_or(99) <= 2, "{left} checks run");
@@ -70,7 +71,7 @@ fn a_check_that_takes_too_long_fails(cx: &Cx<'_>) -> Result<()> {
 
 fn the_last_five_checks_are_kept(cx: &Cx<'_>) -> Result<()> {
     let id = cx.run("c", checked("echo said; exit 3", json!({"Retries": 100, "Interval": 100_000_000})))?;
-    let health = cx.until("seven checks have failed", 30, || {
+    let health = cx.until("seven checks have failed", || {
         let health = health(cx, &id)?;
         ensure!(health["FailingStreak"].as_u64() >= Some(7), "{health}");
         Ok(health)
@@ -86,7 +87,7 @@ fn the_last_five_checks_are_kept(cx: &Cx<'_>) -> Result<()> {
 
 fn failures_in_the_start_period_do_not_count(cx: &Cx<'_>) -> Result<()> {
     let id = cx.run("c", checked("test -e /tmp/well", json!({"StartPeriod": 60_000_000_000_u64, "Retries": 1})))?;
-    cx.until("checks have failed", 30, || {
+    cx.until("checks have failed", || {
         let log = health(cx, &id)?["Log"].as_array().map_or(0, Vec::len);
         ensure!(log >= 4, "{log} results");
         Ok(())

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::services::SOON;
 use crate::client::Api;
 use crate::cx::{Cx, merge, text};
 use crate::error::Result;
@@ -50,7 +49,7 @@ fn iteration(object: &Value) -> u64 {
 impl Cx<'_> {
     /// Waits until exactly `count` tasks of the present run have ended well; those tasks.
     fn wait_complete(&self, service: &str, count: usize) -> Result<Vec<Value>> {
-        self.until(&format!("{count} completed tasks"), SOON, || {
+        self.until(&format!("{count} completed tasks"), || {
             let run = iteration(&self.see_service(service)?["JobStatus"]["JobIteration"]);
             let mut tasks = self.tasks(service)?;
             tasks.retain(|t| t["Status"]["State"] == "complete" && iteration(&t["JobIteration"]) == run);
@@ -61,9 +60,20 @@ impl Cx<'_> {
 }
 
 fn item_071_a_job_runs_so_many_at_a_time_and_ends(cx: &Cx<'_>) -> Result<()> {
-    let service = cx.shell_service("job", "sleep 1", job(2, 5))?;
-    let mut most = 0;
-    let tasks = cx.until("five completed tasks", SOON, || {
+    // they go on together, once somebody opens the gate
+    let mounts = json!([{"Type": "volume", "Source": cx.name("gate"), "Target": "/gate"}]);
+    let spec = with(job(2, 5), json!({"TaskTemplate": {"ContainerSpec": {"Mounts": mounts}}}));
+    let service = cx.shell_service("job", "while ! test -e /gate/open; do sleep 0.1; done", spec)?;
+    let first = cx.until("two running tasks", || {
+        let tasks = cx.tasks(&service)?;
+        ensure!(tasks.iter().filter(|t| t["Status"]["State"] == "running").count() == 2, "{}", cx.states(&service)?);
+        Ok(tasks)
+    })?;
+    same!(first.len(), 2, "tasks while two run");
+    let container = text(&first[0]["Status"]["ContainerStatus"]["ContainerID"]);
+    cx.exec(&container, &["touch", "/gate/open"], json!({}))?;
+    let mut most = 2;
+    let tasks = cx.until("five completed tasks", || {
         let tasks = cx.tasks(&service)?;
         let running = tasks.iter().filter(|t| t["Status"]["State"] == "running").count();
         most = most.max(running);
@@ -120,7 +130,7 @@ fn a_job_says_which_run_it_is_in(cx: &Cx<'_>) -> Result<()> {
 fn a_change_stops_what_runs_of_the_run_before(cx: &Cx<'_>) -> Result<()> {
     let service = cx.service("job", job(2, 2))?;
     let running = |run: u64| {
-        cx.until(&format!("two tasks of run {run} and no others"), SOON, || {
+        cx.until(&format!("two tasks of run {run} and no others"), || {
             let mut tasks = cx.tasks(&service)?;
             tasks.retain(|t| t["Status"]["State"] == "running");
             let now = iteration(&cx.see_service(&service)?["JobStatus"]["JobIteration"]);
@@ -134,7 +144,7 @@ fn a_change_stops_what_runs_of_the_run_before(cx: &Cx<'_>) -> Result<()> {
     let second = running(1)?;
     for task in &first {
         ensure!(second.iter().all(|t| t["ID"] != task["ID"]), "a task goes on into the next run");
-        cx.until("the old task is forgotten", SOON, || {
+        cx.until("the old task is forgotten", || {
             same!(cx.get(&format!("/tasks/{}", text(&task["ID"])))?.status, 404, "status of the old task");
             Ok(())
         })?;
@@ -163,8 +173,8 @@ fn a_job_that_must_not_restart_stays_failed(cx: &Cx<'_>) -> Result<()> {
     let failed = cx.wait_task(&service, "the failed task given up", |t| {
         t["Status"]["State"] == "failed" && t["DesiredState"] == "shutdown"
     })?;
-    // long enough for a delay of 100 ms to pass several times
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    let other = cx.shell_service("other", "exit 1", with(job(1, 1), restarting("any", 0)))?;
+    cx.wait_another(&other)?;
     let tasks = cx.tasks(&service)?;
     same!((tasks.len(), &tasks[0]["ID"]), (1, &failed["ID"]), "tasks");
     Ok(())
@@ -176,13 +186,14 @@ fn attempts_of_a_job_are_counted(cx: &Cx<'_>) -> Result<()> {
         if name == "global" && cx.engine.api < Api(1, 44) {
             continue; // the reference counts none for global jobs
         }
-        let service = cx.shell_service(name, "exit 1", with(mode, restarting("on-failure", 2)))?;
-        cx.until("three failed tasks", SOON, || {
+        let service = cx.shell_service(name, "exit 1", with(mode.clone(), restarting("on-failure", 2)))?;
+        cx.until("three failed tasks", || {
             let failed = cx.tasks(&service)?.iter().filter(|t| t["Status"]["State"] == "failed").count();
             ensure!(failed == 3, "{}", cx.states(&service)?);
             Ok(())
         })?;
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        let other = cx.shell_service(&format!("{name}-other"), "exit 1", with(mode, restarting("any", 0)))?;
+        cx.wait_another(&other)?;
         same!(cx.tasks(&service)?.len(), 3, "tasks of the {name} job");
     }
     Ok(())
@@ -198,7 +209,7 @@ fn a_global_job_runs_once_on_each_node(cx: &Cx<'_>) -> Result<()> {
     cx.update(&service, json!({"Labels": {"a": "b"}}))?;
     let again = cx.wait_complete(&service, 1)?;
     ensure!(again[0]["ID"] != tasks[0]["ID"], "the same task");
-    cx.until("the task of the run before is forgotten", SOON, || {
+    cx.until("the task of the run before is forgotten", || {
         same!(cx.tasks(&service)?.len(), 1, "tasks");
         Ok(())
     })
@@ -223,7 +234,7 @@ fn jobs_are_counted_and_listed_by_mode(cx: &Cx<'_>) -> Result<()> {
         let filters = json!({"mode": [mode], "name": [cx.name("")]});
         cx.engine.list("/services?status=true", &filters)
     };
-    cx.until("two running tasks of five", SOON, || {
+    cx.until("two running tasks of five", || {
         let found = listed("replicated-job")?;
         same!(found.len(), 1, "replicated jobs");
         let wanted = json!({"RunningTasks": 2, "DesiredTasks": 2, "CompletedTasks": 0});
@@ -306,7 +317,7 @@ fn a_removed_job_leaves_nothing(cx: &Cx<'_>) -> Result<()> {
     let task = cx.wait_task(&service, "a running task", |t| t["Status"]["State"] == "running")?;
     let container = text(&task["Status"]["ContainerStatus"]["ContainerID"]);
     cx.delete(&format!("/services/{service}"))?.ok()?;
-    cx.until("the task and its container are gone", SOON, || {
+    cx.until("the task and its container are gone", || {
         same!(cx.get(&format!("/tasks/{}", text(&task["ID"])))?.status, 404, "status of the task");
         same!(cx.get(&format!("/containers/{container}/json"))?.status, 404, "status of the container");
         Ok(())

@@ -1,8 +1,8 @@
 //! Logs of containers.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::cx::Cx;
+use crate::cx::{Cx, text};
 use crate::error::{Failure, Result};
 use crate::harness::Test;
 use crate::{case, ensure, same};
@@ -29,6 +29,13 @@ pub fn unix_seconds(time: &str) -> Result<String> {
     let days = 365 * years + years / 4 - years / 100 + years / 400 + (153 * months + 2) / 5 + day - 1 - 719_468;
     let fraction = time.get(19..).unwrap_or_default().trim_end_matches('Z');
     Ok(format!("{}{fraction}", ((days * 24 + hour) * 60 + minute) * 60 + second))
+}
+
+/// The nanoseconds since 1970 of a time as the engine prints it.
+pub fn unix_nanos(time: &Value) -> Result<i128> {
+    let seconds = unix_seconds(&text(time))?;
+    let (whole, fraction) = seconds.split_once('.').unwrap_or((&seconds, ""));
+    Ok(whole.parse::<i128>()? * 1_000_000_000 + format!("{fraction:0<9}").parse::<i128>()?)
 }
 
 fn logs_come_back_by_stream(cx: &Cx<'_>) -> Result<()> {

@@ -240,13 +240,13 @@ fn history_limit_of_the_swarm_is_obeyed(cx: &Cx<'_>) -> Result<()> {
             &service,
             json!({"TaskTemplate": {"ForceUpdate": force}, "UpdateConfig": {"Parallelism": 1, "Monitor": 1_000_000}}),
         )?;
-        cx.until("another task runs", 30, || {
+        cx.until("another task runs", || {
             let running = super::services::ids(&cx.running(&service)?);
             ensure!(running.len() == 1 && running != before, "{}", cx.states(&service)?);
             Ok(())
         })?;
     }
-    let kept = cx.until("no more than two task records", 20, || {
+    let kept = cx.until("no more than two task records", || {
         let tasks = cx.tasks(&service)?;
         ensure!(tasks.len() <= 2, "{} records", tasks.len());
         Ok(tasks)

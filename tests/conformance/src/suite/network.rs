@@ -45,7 +45,7 @@ fn server(cx: &Cx<'_>, name: &str, host: Value) -> Result<String> {
 
 /// Asks a server from inside a container, until it answers.
 fn ask_inside(cx: &Cx<'_>, container: &str, host: &str, port: u16) -> Result<()> {
-    cx.until(&format!("{host} port {port} answers {container}"), 15, || {
+    cx.until(&format!("{host} port {port} answers {container}"), || {
         let line = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {host} {port}");
         let (_, seen) = cx.exec(container, &["sh", "-c", &line], json!({}))?;
         ensure!(seen.out.contains(HELLO), "{seen:?}");
@@ -55,7 +55,7 @@ fn ask_inside(cx: &Cx<'_>, container: &str, host: &str, port: u16) -> Result<()>
 
 /// What a server answers, asked until it does.
 fn ask(cx: &Cx<'_>, place: &str) -> Result<String> {
-    cx.until(&format!("{place} answers"), 15, || {
+    cx.until(&format!("{place} answers"), || {
         let mut stream = TcpStream::connect(place)?;
         stream.set_read_timeout(Some(Duration::from_secs(3)))?;
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
@@ -190,7 +190,7 @@ fn a_published_udp_port_answers(cx: &Cx<'_>) -> Result<()> {
     cx.run("c", spec)?;
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.set_read_timeout(Some(Duration::from_millis(500)))?;
-    cx.until("a datagram comes back", 15, || {
+    cx.until("a datagram comes back", || {
         socket.send_to(b"hello", "127.0.0.1:18053")?;
         let mut buffer = [0; 100];
         let (count, _) = socket.recv_from(&mut buffer)?;

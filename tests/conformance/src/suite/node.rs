@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::services::{SOON, ids, is_swarm_id};
+use super::services::{ids, is_swarm_id};
 use crate::cx::{Cx, text};
 use crate::error::Result;
 use crate::harness::Test;
@@ -129,7 +129,7 @@ fn item_042_a_removed_label_rejects_the_task_that_needs_it(cx: &Cx<'_>) -> Resul
     same!(rejected["Status"]["Err"], "assigned node no longer meets constraints", "error");
     same!(rejected["Status"]["Message"], "task rejected by constraint enforcer", "message");
     let container = text(&task["Status"]["ContainerStatus"]["ContainerID"]);
-    cx.until("its container is stopped", SOON, || {
+    cx.until("its container is stopped", || {
         let state = cx.inspect(&container)?["State"]["Running"].clone();
         ensure!(state == false, "running: {state}");
         Ok(())

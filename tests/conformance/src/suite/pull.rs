@@ -221,7 +221,7 @@ fn a_pull_that_stalls_keeps_nobody_waiting(cx: &Cx<'_>) -> Result<()> {
     let (liar, reference) = liar(cx, Lie::Stalls)?;
     let path = format!("/images/create?fromImage={}", encode(&reference));
     let stalled = cx.engine.open("POST", &path, &[], b"")?;
-    cx.until("the layer is on its way", 20, || {
+    cx.until("the layer is on its way", || {
         ensure!(liar.asked.load(Ordering::Relaxed) > 0, "nobody asked");
         Ok(())
     })?;

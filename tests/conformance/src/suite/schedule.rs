@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::services::SOON;
 use crate::cx::{Cx, text};
 use crate::error::Result;
 use crate::harness::Test;
@@ -64,7 +63,7 @@ fn item_035_a_host_port_is_used_once_on_a_node(cx: &Cx<'_>) -> Result<()> {
         return answer.refused(501, "port").map(drop);
     }
     let service = text(&answer.status(201)?.json()?["ID"]);
-    cx.until("one runs and two wait", SOON, || {
+    cx.until("one runs and two wait", || {
         let wanted = "no suitable node (host-mode port already in use on 1 node)";
         let tasks = cx.tasks(&service)?;
         let waiting =
@@ -80,7 +79,7 @@ fn item_036_max_replicas_per_node_says_so(cx: &Cx<'_>) -> Result<()> {
         json!({"TaskTemplate": {"Placement": {"MaxReplicas": 1}}, "Mode": {"Replicated": {"Replicas": 2}}}),
     )?;
     cx.wait_pending(&service, "no suitable node (max replicas per node limit exceed)")?;
-    cx.until("the other one runs", SOON, || {
+    cx.until("the other one runs", || {
         ensure!(cx.running(&service)?.len() == 1, "{}", cx.states(&service)?);
         Ok(())
     })
@@ -128,7 +127,7 @@ fn a_global_service_counts_only_nodes_that_match(cx: &Cx<'_>) -> Result<()> {
     cx.update(&service, update)?;
     cx.wait_running(&service, 1)?;
     cx.update(&service, constrained("node.labels.zone==mars"))?;
-    cx.until("no task should run any more", SOON, || {
+    cx.until("no task should run any more", || {
         let live = cx.tasks(&service)?.into_iter().filter(|task| task["DesiredState"] == "running").count();
         ensure!(live == 0, "{}", cx.states(&service)?);
         Ok(())

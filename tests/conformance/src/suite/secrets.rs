@@ -4,7 +4,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::services::SOON;
 use crate::cx::{Cx, array, text};
 use crate::error::{Failure, Result};
 use crate::harness::Test;
@@ -248,7 +247,7 @@ fn a_secret_survives_a_restart_of_its_container(cx: &Cx<'_>) -> Result<()> {
     let container = text(&task["Status"]["ContainerStatus"]["ContainerID"]);
     // whoever restarts it, or the task that takes its place, has the secret
     cx.act(&format!("/containers/{container}/restart?t=0"))?.status(204)?;
-    cx.until("the secret in the only running task", SOON, || {
+    cx.until("the secret in the only running task", || {
         let seen = cx.in_task(&service, "cat /run/secrets/pass")?;
         same!(seen, "s3cr3t", "after the restart");
         Ok(())
@@ -262,13 +261,13 @@ fn a_task_keeps_its_secret_until_an_update_takes_it(cx: &Cx<'_>) -> Result<()> {
     let service = cx.service("user", with_secrets(&[reference("Secret", &old, &old_name, &file)]))?;
     same!(cx.in_task(&service, "cat /run/secrets/pass")?, "old", "at first");
     cx.update(&service, with_secrets(&[reference("Secret", &new, &new_name, &file)]))?;
-    cx.until("the new secret", SOON, || {
+    cx.until("the new secret", || {
         same!(cx.in_task(&service, "cat /run/secrets/pass")?, "new", "after the update");
         Ok(())
     })?;
     cx.delete(&format!("/secrets/{old}"))?.status(204)?;
     cx.update(&service, with_secrets(&[]))?;
-    cx.until("no secret", SOON, || cx.in_task(&service, "! test -e /run/secrets/pass").map(drop))
+    cx.until("no secret", || cx.in_task(&service, "! test -e /run/secrets/pass").map(drop))
 }
 
 fn a_secret_with_a_template_is_expanded(cx: &Cx<'_>) -> Result<()> {

@@ -134,7 +134,7 @@ fn item_007_objects_of_one_transaction_share_a_version(cx: &Cx<'_>) -> Result<()
     ensure!(cx.see_service(&one)?["Version"] != cx.see_service(&two)?["Version"], "two services share a version");
     let nowhere = json!({"TaskTemplate": {"Placement": {"Constraints": ["node.labels.nowhere==x"]}}, "Mode": {"Replicated": {"Replicas": 4}}});
     let service = cx.service("nowhere", nowhere)?;
-    cx.until("four tasks that were written as one", 20, || {
+    cx.until("four tasks that were written as one", || {
         let tasks = cx.tasks(&service)?;
         let pending = tasks.iter().filter(|task| !text(&task["Status"]["Err"]).is_empty()).count();
         ensure!(pending == 4, "{pending} say why they wait");

@@ -25,7 +25,7 @@ const TALK: &str = "for i in 1 2 3; do echo out $i; echo err $i >&2; done; sleep
 impl Cx<'_> {
     /// Waits until the log has this many lines; its lines, sorted.
     fn log_lines(&self, path: &str, count: usize) -> Result<Vec<String>> {
-        self.until(&format!("{count} log lines"), 20, || {
+        self.until(&format!("{count} log lines"), || {
             let output = demultiplex(&self.get(path)?.ok()?.body)?;
             let mut lines: Vec<String> = output.out.lines().chain(output.err.lines()).map(str::to_owned).collect();
             lines.sort();

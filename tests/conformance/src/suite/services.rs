@@ -1,14 +1,13 @@
 //! What the tests of services have in common.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::cx::{Cx, merge, text};
 use crate::ensure;
 use crate::error::Result;
 use crate::http::Answer;
-
-/// Seconds that a few replicas may take to come up, on a slow machine with other tests beside.
-pub const SOON: u64 = 60;
 
 impl Cx<'_> {
     /// Creates a service of sleeping busyboxes with `spec` laid over it; its id.
@@ -54,7 +53,7 @@ impl Cx<'_> {
     /// # Errors
     /// The engine refuses.
     pub fn update(&self, id: &str, change: Value) -> Result<()> {
-        self.until("an update that nobody overtakes", 20, || {
+        self.until("an update that nobody overtakes", || {
             let service = self.see_service(id)?;
             let mut spec = service["Spec"].clone();
             merge(&mut spec, change.clone());
@@ -68,7 +67,7 @@ impl Cx<'_> {
     /// # Errors
     /// The engine refuses.
     pub fn roll_back(&self, id: &str) -> Result<()> {
-        self.until("a rollback that nobody overtakes", 20, || {
+        self.until("a rollback that nobody overtakes", || {
             let service = self.see_service(id)?;
             let path = format!("/services/{id}/update?rollback=previous&version={}", service["Version"]["Index"]);
             self.post(&path, &service["Spec"])?.status(200).map(drop)
@@ -98,7 +97,7 @@ impl Cx<'_> {
     /// # Errors
     /// That does not come true in time.
     pub fn wait_running(&self, service: &str, count: usize) -> Result<Vec<Value>> {
-        self.until(&format!("{count} running tasks"), SOON, || {
+        self.until(&format!("{count} running tasks"), || {
             let wanted = self.tasks(service)?.into_iter().filter(|task| task["DesiredState"] == "running").count();
             let running = self.running(service)?;
             ensure!(
@@ -117,7 +116,7 @@ impl Cx<'_> {
     /// It does not in time.
     pub fn wait_ready(&self, task: &Value) -> Result<()> {
         let container = text(&task["Status"]["ContainerStatus"]["ContainerID"]);
-        self.until("the task's program is ready", SOON, || {
+        self.until("the task's program is ready", || {
             let (code, _) = self.exec(&container, &["test", "-e", "/tmp/ready"], json!({}))?;
             crate::same!(code, 0, "exit code of the question");
             Ok(())
@@ -129,7 +128,7 @@ impl Cx<'_> {
     /// # Errors
     /// There is none in time.
     pub fn wait_task(&self, service: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
-        self.until(what, SOON, || {
+        self.until(what, || {
             let found = self.tasks(service)?.into_iter().find(&wanted);
             match found {
                 Some(task) => Ok(task),
@@ -138,12 +137,26 @@ impl Cx<'_> {
         })
     }
 
+    /// Waits for two more tasks of a service whose tasks end and are replaced: the first may have been decided on already.
+    ///
+    /// # Errors
+    /// They do not come in time.
+    pub fn wait_another(&self, service: &str) -> Result<()> {
+        let mut seen: BTreeSet<String> = ids(&self.tasks(service)?).into_iter().collect();
+        let before = seen.len();
+        self.until("two more tasks", || {
+            seen.extend(ids(&self.tasks(service)?));
+            ensure!(seen.len() >= before + 2, "{}", self.states(service)?);
+            Ok(())
+        })
+    }
+
     /// Waits until the service's update status is `state`; the status.
     ///
     /// # Errors
     /// That does not come true in time.
     pub fn wait_update(&self, service: &str, state: &str) -> Result<Value> {
-        self.until(&format!("update status {state}"), SOON, || {
+        self.until(&format!("update status {state}"), || {
             let status = self.see_service(service)?["UpdateStatus"].clone();
             ensure!(status["State"] == state, "status {status}; {}", self.states(service)?);
             Ok(status)
@@ -184,7 +197,7 @@ impl Cx<'_> {
     /// The engine refuses.
     pub fn update_node(&self, change: Value) -> Result<()> {
         let id = self.node_id()?;
-        self.until("a node update that nobody overtakes", 20, || {
+        self.until("a node update that nobody overtakes", || {
             let node = self.get(&format!("/nodes/{id}"))?.json()?;
             let mut spec = node["Spec"].clone();
             merge(&mut spec, change.clone());

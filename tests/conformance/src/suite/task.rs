@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::services::{SOON, ids};
+use super::logs::unix_nanos;
+use super::services::ids;
 use crate::cx::{Cx, text};
 use crate::error::Result;
 use crate::harness::Test;
@@ -72,21 +73,9 @@ fn item_025_exit_codes_become_task_states(cx: &Cx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Seconds of the day in an RFC 3339 time.
-fn seconds(time: &Value) -> f64 {
-    let time = text(time);
-    let parts: Vec<f64> = time
-        .get(11..time.len() - 1)
-        .unwrap_or_default()
-        .split(':')
-        .map(|part| part.parse().unwrap_or_default())
-        .collect();
-    parts.iter().fold(0.0, |sum, part| sum * 60.0 + part)
-}
-
 fn item_026_a_failing_task_is_tried_again_every_five_seconds(cx: &Cx<'_>) -> Result<()> {
     let service = cx.shell_service("svc", "exit 1", json!({}))?;
-    let mut tasks = cx.until("three tasks have failed", SOON, || {
+    let mut tasks = cx.until("three tasks have failed", || {
         let failed: Vec<Value> =
             cx.tasks(&service)?.into_iter().filter(|task| task["Status"]["State"] == "failed").collect();
         ensure!(failed.len() >= 3, "{}", cx.states(&service)?);
@@ -94,9 +83,9 @@ fn item_026_a_failing_task_is_tried_again_every_five_seconds(cx: &Cx<'_>) -> Res
     })?;
     tasks.sort_by_key(|task| text(&task["CreatedAt"]));
     for pair in tasks.windows(2) {
-        let apart =
-            (seconds(&pair[1]["Status"]["Timestamp"]) - seconds(&pair[0]["Status"]["Timestamp"])).rem_euclid(86_400.0);
-        ensure!((5.0..9.0).contains(&apart), "two failures are {apart} s apart");
+        let apart = unix_nanos(&pair[1]["Status"]["Timestamp"])? - unix_nanos(&pair[0]["Status"]["Timestamp"])?;
+        // the end of the first begins the delay; how long the second takes after it is up to the machine
+        ensure!((5_000_000_000..20_000_000_000).contains(&apart), "two failures are {apart} ns apart");
     }
     Ok(())
 }
@@ -106,7 +95,7 @@ fn item_027_max_attempts_counts_for_each_spec_version(cx: &Cx<'_>) -> Result<()>
         json!({"TaskTemplate": {"RestartPolicy": {"Condition": "any", "Delay": 200_000_000, "MaxAttempts": 2}}});
     let service = cx.shell_service("svc", "exit 1", policy)?;
     let ended = |count: usize| {
-        cx.until(&format!("{count} tasks have failed and none is to come"), SOON, || {
+        cx.until(&format!("{count} tasks have failed and none is to come"), || {
             let tasks = cx.tasks(&service)?;
             let failed = tasks
                 .iter()
@@ -121,7 +110,7 @@ fn item_027_max_attempts_counts_for_each_spec_version(cx: &Cx<'_>) -> Result<()>
     let last =
         text(&first.iter().max_by_key(|task| text(&task["CreatedAt"])).cloned().unwrap_or_default()["CreatedAt"]);
     cx.update(&service, json!({"TaskTemplate": {"ContainerSpec": {"Env": ["again=1"]}}}))?;
-    cx.until("three tasks of the second spec have failed", SOON, || {
+    cx.until("three tasks of the second spec have failed", || {
         let tasks = cx.tasks(&service)?;
         let new =
             tasks.iter().filter(|task| text(&task["CreatedAt"]) > last && task["Status"]["State"] == "failed").count();
@@ -142,7 +131,7 @@ fn item_028_five_records_are_kept_of_a_slot(cx: &Cx<'_>) -> Result<()> {
     let spec = json!({"TaskTemplate": {"RestartPolicy": {"Condition": "any", "Delay": 100_000_000},
         "ContainerSpec": {"Mounts": [{"Type": "volume", "Source": cx.name("count"), "Target": "/v"}]}}});
     let service = cx.shell_service("svc", SEVEN_FAILURES, spec)?;
-    cx.until("the eighth task runs, and five records are left", SOON, || {
+    cx.until("the eighth task runs, and five records are left", || {
         let tasks = cx.tasks(&service)?;
         let stays = tasks.iter().find(|task| task["Status"]["State"] == "running" && task["DesiredState"] == "running");
         let failed = tasks.iter().filter(|task| task["Status"]["State"] == "failed").count();
@@ -153,7 +142,7 @@ fn item_028_five_records_are_kept_of_a_slot(cx: &Cx<'_>) -> Result<()> {
         Ok(())
     })?;
     let filters = json!({"label": [format!("com.docker.swarm.service.id={service}")]});
-    cx.until("as many containers as records", 20, || {
+    cx.until("as many containers as records", || {
         let containers = cx.engine.list("/containers/json?all=1", &filters)?;
         ensure!(containers.len() == 5, "{} containers", containers.len());
         Ok(())
@@ -195,17 +184,17 @@ fn restart_conditions_decide_whether_a_task_comes_back(cx: &Cx<'_>) -> Result<()
     let fine = cx.shell_service("fine", "exit 0", policy("on-failure"))?;
     let failing = cx.shell_service("failing", "exit 1", policy("on-failure"))?;
     let always = cx.shell_service("always", "exit 0", policy("any"))?;
-    for service in [&failing, &always] {
-        cx.until("it comes back twice", SOON, || {
-            ensure!(cx.tasks(service)?.len() >= 3, "{}", cx.states(service)?);
-            Ok(())
+    for (service, state) in [(&never, "failed"), (&fine, "complete")] {
+        cx.wait_task(service, &format!("{state} for good"), |task| {
+            task["Status"]["State"] == state && task["DesiredState"] == "shutdown"
         })?;
     }
-    for (service, state) in [(&never, "failed"), (&fine, "complete")] {
-        let tasks = cx.tasks(service)?;
-        same!(tasks.len(), 1, "tasks: {}", cx.states(service)?);
-        same!(tasks[0]["Status"]["State"], state, "state");
-        same!(tasks[0]["DesiredState"], "shutdown", "desired state");
+    // whatever is decided about them has been decided by the time that the other two have come back again
+    for service in [&failing, &always] {
+        cx.wait_another(service)?;
+    }
+    for service in [&never, &fine] {
+        same!(cx.tasks(service)?.len(), 1, "tasks: {}", cx.states(service)?);
     }
     Ok(())
 }
@@ -229,7 +218,7 @@ fn a_task_waits_for_its_health_check(cx: &Cx<'_>) -> Result<()> {
     let service = cx.service("svc", json!({"TaskTemplate": {"ContainerSpec": {"Healthcheck": health}}}))?;
     let task = cx.wait_task(&service, "the task is starting", |task| task["Status"]["State"] == "starting")?;
     let name = format!("{}.1.{}", cx.name("svc"), text(&task["ID"]));
-    cx.until("a check has failed", 20, || {
+    cx.until("a check has failed", || {
         let streak = cx.inspect(&name)?["State"]["Health"]["FailingStreak"].as_i64();
         ensure!(streak >= Some(2), "streak {streak:?}");
         Ok(())
@@ -258,7 +247,7 @@ fn a_removed_service_takes_its_containers_along(cx: &Cx<'_>) -> Result<()> {
     cx.wait_running(&service, 3)?;
     cx.delete(&format!("/services/{service}"))?.status(200)?;
     let filters = json!({"label": [format!("com.docker.swarm.service.id={service}")]});
-    cx.until("no container is left", 30, || {
+    cx.until("no container is left", || {
         let left = cx.engine.list("/containers/json?all=1", &filters)?.len();
         ensure!(left == 0, "{left} left");
         let tasks = cx
@@ -299,7 +288,7 @@ fn task_filters_select(cx: &Cx<'_>) -> Result<()> {
         &service,
         json!({"TaskTemplate": {"ForceUpdate": 1}, "UpdateConfig": {"Parallelism": 0, "Monitor": 1_000_000}}),
     )?;
-    let new = cx.until("two other tasks run", SOON, || {
+    let new = cx.until("two other tasks run", || {
         let running = ids(&cx.running(&service)?);
         ensure!(running.len() == 2 && running.iter().all(|id| !old.contains(id)), "{}", cx.states(&service)?);
         Ok(running)

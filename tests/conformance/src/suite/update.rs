@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::services::{SOON, ids};
+use super::logs::unix_nanos;
+use super::services::ids;
 use crate::cx::{Cx, array, text};
 use crate::error::Result;
 use crate::harness::Test;
@@ -35,7 +36,7 @@ fn quick(change: Value) -> Value {
 impl Cx<'_> {
     /// Waits until `count` tasks run of which none is in `old`.
     fn wait_replaced(&self, service: &str, count: usize, old: &[String]) -> Result<Vec<Value>> {
-        self.until("every task is replaced", SOON, || {
+        self.until("every task is replaced", || {
             let running = self.running(service)?;
             let fresh = ids(&running).iter().all(|id| !old.contains(id));
             ensure!(running.len() == count && fresh, "{}", self.states(service)?);
@@ -80,15 +81,6 @@ fn item_032_a_constraint_that_holds_restarts_nothing(cx: &Cx<'_>) -> Result<()> 
     Ok(())
 }
 
-/// Nanoseconds of the day in an RFC 3339 time.
-fn nanos(time: &Value) -> i128 {
-    let time = text(time);
-    let (clock, fraction) =
-        time.get(11..time.len().saturating_sub(1)).and_then(|rest| rest.split_once('.')).unwrap_or(("0", "0"));
-    let whole = clock.split(':').fold(0_i128, |sum, part| sum * 60 + part.parse::<i128>().unwrap_or_default());
-    whole * 1_000_000_000 + format!("{fraction:0<9}").parse::<i128>().unwrap_or_default()
-}
-
 fn item_043_two_at_a_time_with_a_delay(cx: &Cx<'_>) -> Result<()> {
     let config = json!({"Mode": {"Replicated": {"Replicas": 4}},
         "UpdateConfig": {"Parallelism": 2, "Delay": 4_000_000_000_u64, "Monitor": 2_000_000_000_u64}});
@@ -98,21 +90,18 @@ fn item_043_two_at_a_time_with_a_delay(cx: &Cx<'_>) -> Result<()> {
     let status = cx.wait_update(&service, "updating")?;
     same!(status["Message"], "update in progress", "message");
     ensure!(status.get("CompletedAt").is_none() && status["StartedAt"].is_string(), "{status}");
-    let mut new = cx.wait_replaced(&service, 4, &old)?;
-    same!(cx.see_service(&service)?["UpdateStatus"]["State"], "updating", "state while it still watches");
+    let new = cx.wait_replaced(&service, 4, &old)?;
     let done = cx.wait_update(&service, "completed")?;
     same!(done["Message"], "update completed", "message");
-    new.sort_by_key(|task| nanos(&task["Status"]["Timestamp"]));
-    let at: Vec<i128> = new.iter().map(|task| nanos(&task["Status"]["Timestamp"])).collect();
-    let day = 86_400_000_000_000_i128;
-    let (gap, watched) = ((at[2] - at[1]).rem_euclid(day), (nanos(&done["CompletedAt"]) - at[3]).rem_euclid(day));
-    ensure!(
-        at[2] - at[0] >= 4_000_000_000 && gap > 2_000_000_000,
-        "the third ran {} ns after the first",
-        at[2] - at[0]
-    );
+    let mut at = new.iter().map(|task| unix_nanos(&task["Status"]["Timestamp"])).collect::<Result<Vec<_>>>()?;
+    at.sort_unstable();
+    let after: Vec<i128> = at.iter().map(|time| time - at[0]).collect();
+    let delay = 4_000_000_000;
+    ensure!(after[1] < delay, "the second waited for the first: {after:?}");
+    ensure!(after[2] >= delay && after[3] - after[1] >= delay, "the others did not wait: {after:?}");
     // Monitor is shorter than Delay here, so the watch lasts Delay and a second
-    ensure!(watched >= 4_000_000_000, "completed {watched} ns after the last task ran");
+    let watched = unix_nanos(&done["CompletedAt"])? - at[3];
+    ensure!(watched >= delay, "completed {watched} ns after the last task ran");
     Ok(())
 }
 
@@ -147,11 +136,8 @@ fn item_047_start_first_overlaps_old_and_new(cx: &Cx<'_>) -> Result<()> {
     let old = cx.wait_task(&service, "the old task stops", |task| {
         task["ID"] == old["ID"] && task["Status"]["State"] == "shutdown"
     })?;
-    let (started, stopped) = (nanos(&new["Status"]["Timestamp"]), nanos(&old["Status"]["Timestamp"]));
-    ensure!(
-        (stopped - started).rem_euclid(86_400_000_000_000) < 43_200_000_000_000,
-        "the old one stopped before the new one ran"
-    );
+    let (started, stopped) = (&new["Status"]["Timestamp"], &old["Status"]["Timestamp"]);
+    ensure!(unix_nanos(stopped)? >= unix_nanos(started)?, "the old one stopped before the new one ran");
     same!(old["DesiredState"], "shutdown", "desired state of the old");
     Ok(())
 }
@@ -163,7 +149,7 @@ fn item_047_start_first_waits_for_health(cx: &Cx<'_>) -> Result<()> {
     cx.update(&service, json!({"TaskTemplate": {"ContainerSpec": {"Healthcheck": health}}}))?;
     let new = cx.wait_task(&service, "the new task is starting", |task| task["Status"]["State"] == "starting")?;
     let container = format!("{}.1.{}", cx.name("svc"), text(&new["ID"]));
-    cx.until("a check has failed", 20, || {
+    cx.until("a check has failed", || {
         ensure!(cx.inspect(&container)?["State"]["Health"]["FailingStreak"].as_i64() >= Some(2), "not yet");
         Ok(())
     })?;
@@ -220,7 +206,7 @@ fn scaling_down_keeps_the_lowest_slots_and_removes_the_rest(cx: &Cx<'_>) -> Resu
     same!(slots(&cx.wait_running(&service, 4)?), [1, 2, 3, 4], "slots");
     cx.update(&service, json!({"Mode": {"Replicated": {"Replicas": 2}}}))?;
     same!(slots(&cx.wait_running(&service, 2)?), [1, 2], "slots that stay");
-    cx.until("nothing is left of the others, neither tasks nor containers", 30, || {
+    cx.until("nothing is left of the others, neither tasks nor containers", || {
         let containers = cx
             .engine
             .list("/containers/json?all=1", &json!({"label": [format!("com.docker.swarm.service.id={service}")]}))?;
@@ -238,7 +224,7 @@ fn scaling_to_nothing_and_back(cx: &Cx<'_>) -> Result<()> {
     let service = cx.service("svc", json!({"Mode": {"Replicated": {"Replicas": 2}}}))?;
     cx.wait_running(&service, 2)?;
     cx.update(&service, json!({"Mode": {"Replicated": {"Replicas": 0}}}))?;
-    cx.until("no task is left", 30, || {
+    cx.until("no task is left", || {
         ensure!(cx.tasks(&service)?.is_empty(), "{}", cx.states(&service)?);
         Ok(())
     })?;

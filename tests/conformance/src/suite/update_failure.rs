@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::services::{SOON, ids};
+use super::services::ids;
 use crate::cx::{Cx, merge, text};
 use crate::error::Result;
 use crate::harness::Test;
@@ -56,7 +56,7 @@ fn item_045_a_failed_update_rolls_itself_back(cx: &Cx<'_>) -> Result<()> {
     let service = cx.service("svc", spec)?;
     let old = ids(&cx.wait_running(&service, 2)?);
     cx.update(&service, failing())?;
-    let status = cx.until("the service rolls back", SOON, || {
+    let status = cx.until("the service rolls back", || {
         let status = cx.see_service(&service)?["UpdateStatus"].clone();
         ensure!(text(&status["State"]).starts_with("rollback"), "status {status}; {}", cx.states(&service)?);
         Ok(status)
@@ -109,7 +109,7 @@ fn continue_watches_nothing(cx: &Cx<'_>) -> Result<()> {
     // the task must be seen running once, else its worker waits for ever
     cx.update(&service, json!({"TaskTemplate": {"ContainerSpec": {"Command": ["sh", "-c", "sleep 0.7; exit 1"]}}}))?;
     cx.wait_update(&service, "completed")?;
-    cx.until("no old task runs", SOON, || {
+    cx.until("no old task runs", || {
         ensure!(ids(&cx.running(&service)?).iter().all(|id| !old.contains(id)), "{}", cx.states(&service)?);
         Ok(())
     })

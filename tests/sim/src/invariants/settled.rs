@@ -58,7 +58,10 @@ fn lacking(state: &Snapshot, service: &Service) -> Option<String> {
     }
     let states: Vec<_> = state
         .tasks_of(service.id)
-        .map(|t| format!("{}.{} {:?}>{:?}", t.id, t.slot, t.status.state, t.desired_state))
+        .map(|t| {
+            let version = t.spec_version;
+            format!("{}.{} of {version} {:?}>{:?} {}", t.id, t.slot, t.status.state, t.desired_state, t.status.err)
+        })
         .collect();
     let (name, update) = (&service.spec.name, &service.update_status);
     Some(format!("{name} wants {wanted} tasks and has {} running, {update:?}: {}", running.len(), states.join(", ")))

@@ -72,7 +72,8 @@ impl Store {
             }
             Change::Remove(ObjectKind::Cluster(_)) => None,
             Change::Put(Object::Secret(_) | Object::Config(_))
-            | Change::Remove(ObjectKind::Secret(_) | ObjectKind::Config(_)) => None,
+            | Change::Remove(ObjectKind::Secret(_) | ObjectKind::Config(_))
+            | Change::Settle(_) => None,
         }
     }
 
