@@ -26,7 +26,7 @@ enum Layer {
 const LAYERS: &[(Layer, &[&str])] = &[
     (Layer::Types, &["types"]),
     (Layer::Core, &["store", "plan", "schedule", "allocate", "lifecycle", "rules"]),
-    (Layer::Adapter, &["ambient", "wire", "raft", "runtime", "image", "network", "engine"]),
+    (Layer::Adapter, &["ambient", "wire", "raft", "runtime", "image", "network", "bundle", "engine"]),
     (Layer::Service, &["manager", "agent", "node", "api", "cli", "lab"]),
     (Layer::Binary, &["shoal", "sim"]),
 ];

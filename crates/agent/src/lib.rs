@@ -4,6 +4,7 @@
 //! Owns the node's durable record of what it was told to run. Leaves to others: how a container is run (`engine`, behind
 //! [`executor::Executor`]), what the next step of a task is (`lifecycle`), how managers are reached (`wire::Uplink`).
 
+mod allowance;
 #[cfg(feature = "engine")]
 mod container;
 #[cfg(feature = "engine")]

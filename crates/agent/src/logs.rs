@@ -10,9 +10,11 @@ use shoal_wire::proto::log_broker_client::LogBrokerClient;
 use shoal_wire::{MAX_MESSAGE, proto};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use crate::allowance::Allowance;
 use crate::worker::Worker;
 
 /// Why lines of some tasks are missing.
@@ -121,7 +123,12 @@ async fn read(
     }
     match worker.executor().logs(task, options).await {
         Ok(mut lines) => {
+            let mut allowance = Allowance::new(Instant::now());
             while let Some(line) = lines.next().await {
+                let wait = allowance.take(line.data.len(), Instant::now());
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
                 if sender.send(line.into()).await.is_err() {
                     return;
                 }

@@ -53,7 +53,7 @@ impl Record {
     /// The file cannot be used.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
         let path = path.to_owned();
-        Self::begin(Box::new(move || Ok(Database::builder().set_cache_size(CACHE_BYTES).create(&path)?)))
+        Self::begin(Box::new(move || open_whole(&path)))
     }
 
     /// Like [`Self::open`], with the record on what `storage` gives each time that it is opened.
@@ -126,6 +126,23 @@ impl Record {
     }
 }
 
+/// Opens the database at `path`. A new one is there whole or not at all: `redb` does not open what a crash leaves of one that
+/// was being made.
+fn open_whole(path: &Path) -> Result<Database, redb::Error> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    if !path.exists() {
+        let fresh = path.with_extension("new");
+        match std::fs::remove_file(&fresh) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+            _ => drop(builder.create(&fresh)?),
+        }
+        std::fs::rename(&fresh, path)?;
+        path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())?;
+    }
+    Ok(builder.create(path)?)
+}
+
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Record")
@@ -184,6 +201,15 @@ mod tests {
         fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
             self.space().and_then(|()| self.0.0.write(offset, data))
         }
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_record_that_was_being_made_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tasks.redb");
+        std::fs::write(path.with_extension("new"), [0; 4096]).unwrap();
+        drop(Record::open(&path).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the record and nothing else");
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use rand::Rng;
+use tokio::time::Instant;
 
 /// The first pause.
 const FIRST: Duration = Duration::from_millis(100);
@@ -13,8 +14,9 @@ const LONGEST: Duration = Duration::from_secs(1);
 const ELECTION: Duration = Duration::from_millis(250);
 /// Managers that name each other may be wrong all together; after so many a pause is due.
 const HOPS: u32 = 3;
-/// How often a manager that has just failed this node is not turned to though others name it: they may not know yet.
-const DOUBTS: u32 = 6;
+/// For this long a manager that has just failed this node is not turned to though others name it: they may not know yet.
+/// Without a leader they notice within little more than a second.
+const DOUBT: Duration = Duration::from_millis(1500);
 
 /// Why a session ended, as far as it matters for the next one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +35,8 @@ pub struct Search {
     hint: Option<String>,
     hops: u32,
     backoff: Duration,
-    /// The manager that failed this node last, and how often it is still not believed to lead.
-    doubted: Option<(String, u32)>,
+    /// The manager that failed this node last, and until when it is not believed to lead.
+    doubted: Option<(String, Instant)>,
     /// Between heartbeats, as the last leader wanted it: longer where nodes are many.
     period: Duration,
 }
@@ -46,8 +48,8 @@ impl Search {
     }
 
     /// The manager on `addr` did not keep a session.
-    pub fn failed(&mut self, addr: &str) {
-        self.doubted = Some((addr.to_owned(), DOUBTS));
+    pub fn failed(&mut self, addr: &str, now: Instant) {
+        self.doubted = Some((addr.to_owned(), now + DOUBT));
     }
 
     /// A session has come about.
@@ -57,15 +59,15 @@ impl Search {
         self.period = period;
     }
 
-    /// A session, or the attempt at one, ended after `lasted`: how long to wait before the next.
-    pub fn next(&mut self, reason: Reason, lasted: Duration, chance: &mut impl Rng) -> Duration {
+    /// A session, or the attempt at one, ended at `now` after `lasted`: how long to wait before the next.
+    pub fn next(&mut self, reason: Reason, lasted: Duration, now: Instant, chance: &mut impl Rng) -> Duration {
         let longest = LONGEST.max(2 * self.period);
         if lasted > longest {
             self.backoff = Duration::ZERO;
         }
         let most = match reason {
             Reason::Anew => return Duration::ZERO,
-            Reason::NotLeader(Some(addr)) if self.hops < HOPS && !self.doubts(&addr) => {
+            Reason::NotLeader(Some(addr)) if self.hops < HOPS && !self.doubts(&addr, now) => {
                 self.hops += 1;
                 self.hint = Some(addr);
                 return Duration::ZERO;
@@ -80,9 +82,8 @@ impl Search {
 }
 
 impl Search {
-    fn doubts(&mut self, addr: &str) -> bool {
-        let left = self.doubted.as_mut().filter(|(doubted, left)| doubted == addr && *left > 0);
-        left.map(|(_, left)| *left -= 1).is_some()
+    fn doubts(&self, addr: &str, now: Instant) -> bool {
+        self.doubted.as_ref().is_some_and(|(doubted, until)| doubted == addr && now < *until)
     }
 }
 
@@ -95,7 +96,7 @@ mod tests {
     }
 
     fn next(search: &mut Search, reason: Reason) -> Duration {
-        search.next(reason, Duration::ZERO, &mut rand::rng())
+        search.next(reason, Duration::ZERO, Instant::now(), &mut rand::rng())
     }
 
     #[test]
@@ -109,12 +110,14 @@ mod tests {
     #[test]
     fn a_manager_that_has_just_failed_is_not_believed_to_lead_for_a_while() {
         let mut search = Search::default();
-        search.failed("10.0.0.2:2377");
-        let mut refusals = 0;
-        while next(&mut search, named()) < ELECTION && search.hint().is_none() {
-            refusals += 1;
-        }
-        assert_eq!(refusals, DOUBTS);
+        let now = Instant::now();
+        search.failed("10.0.0.2:2377", now);
+        let mut at = |passed| {
+            search.next(named(), Duration::ZERO, now + passed, &mut rand::rng());
+            search.hint().is_some()
+        };
+        assert!((0..100).all(|_| !at(Duration::from_secs(1))));
+        assert!(at(Duration::from_secs(12)), "it may lead again");
     }
 
     #[test]
@@ -153,7 +156,7 @@ mod tests {
         for _ in 0..10 {
             next(&mut search, Reason::Failed);
         }
-        let pause = search.next(Reason::Failed, Duration::from_secs(60), &mut rand::rng());
+        let pause = search.next(Reason::Failed, Duration::from_secs(60), Instant::now(), &mut rand::rng());
         assert!(pause < FIRST);
     }
 }

@@ -63,7 +63,7 @@ pub async fn run(uplink: Arc<dyn Uplink>, worker: Arc<Worker>) {
         let end = attend(&*uplink, &mut search, &worker, &mut session_id).await;
         tracing::debug!("session ended: {end}");
         let lasted = began.elapsed();
-        let pause = search.next(end.reason(), lasted, &mut shoal_ambient::chance());
+        let pause = search.next(end.reason(), lasted, Instant::now(), &mut shoal_ambient::chance());
         sleep(pause).await;
     }
 }
@@ -86,7 +86,7 @@ async fn attend(uplink: &dyn Uplink, search: &mut Search, worker: &Arc<Worker>, 
     // A manager that does not lead has done its part by saying so.
     if matches!(end.reason(), Reason::Failed) {
         uplink.observe(&remote, false);
-        search.failed(&remote.addr);
+        search.failed(&remote.addr, Instant::now());
     }
     end
 }

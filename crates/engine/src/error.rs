@@ -261,6 +261,16 @@ impl Error {
     }
 }
 
+impl From<shoal_bundle::Error> for Error {
+    fn from(error: shoal_bundle::Error) -> Self {
+        match error {
+            shoal_bundle::Error::InvalidParameter(sentence) => Self::InvalidParameter(sentence),
+            shoal_bundle::Error::Unsupported(what) => Self::Unsupported(what),
+            shoal_bundle::Error::Io { action, path, source } => Self::Io { action, path, source },
+        }
+    }
+}
+
 fn image_kind(kind: image::ErrorKind) -> ErrorKind {
     match kind {
         image::ErrorKind::InvalidInput => ErrorKind::InvalidParameter,

@@ -10,6 +10,7 @@ use bollard_stubs::models::{
     SystemVersionComponents, SystemVersionPlatform,
 };
 use serde_json::{Value, json};
+use shoal_bundle::RUNTIME;
 
 use crate::container::filter::matches_label;
 use crate::container::status::Phase;
@@ -18,9 +19,6 @@ use crate::error::Result;
 use crate::images::parse_time;
 use crate::options::{Filters, ImageListOptions, ListOptions, RemoveOptions};
 use crate::volumes::api::check_filters;
-
-/// The name of the runtime that containers run under: ours.
-pub(crate) const RUNTIME: &str = "shoal";
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 

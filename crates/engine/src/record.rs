@@ -4,6 +4,7 @@
 //! flushes of the disk, not fifty. What a container is doing is not here but in its own `state.json` (see
 //! [`crate::container::status`]): it changes often, and a crash of the machine ends every container anyway.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -70,8 +71,7 @@ struct File {
 impl File {
     fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
         let mut held = self.database.lock().expect("nothing panics while it is held");
-        let open = || Ok::<_, redb::Error>(Database::builder().set_cache_size(CACHE_BYTES).create(&self.path)?);
-        let database = held.take().map_or_else(open, Ok)?;
+        let database = held.take().map_or_else(|| open_whole(&self.path), Ok)?;
         let result = act(&database);
         if result.is_ok() {
             *held = Some(database);
@@ -176,6 +176,23 @@ fn run(database: &File, path: &Path, queue: &mpsc::Receiver<Write>) {
     }
 }
 
+/// Opens the database at `path`. A new one is there whole or not at all: `redb` does not open what a crash leaves of one that
+/// was being made.
+fn open_whole(path: &Path) -> Result<Database, redb::Error> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    if !path.exists() {
+        let fresh = path.with_extension("new");
+        match std::fs::remove_file(&fresh) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+            _ => drop(builder.create(&fresh)?),
+        }
+        std::fs::rename(&fresh, path)?;
+        path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())?;
+    }
+    Ok(builder.create(path)?)
+}
+
 fn apply(database: &Database, batch: &[Write]) -> Result<(), redb::Error> {
     let txn = database.begin_write()?;
     for kind in Kind::ALL {
@@ -211,6 +228,15 @@ mod tests {
         assert_eq!(record.load::<i32>(Kind::Container).unwrap(), (1..20).collect::<Vec<_>>());
         assert_eq!(record.load::<String>(Kind::Volume).unwrap(), ["volume"]);
         assert!(matches!(record.load::<i32>(Kind::Volume), Err(RecordError::Damaged { .. })));
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_record_that_was_being_made_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engine.redb");
+        std::fs::write(path.with_extension("new"), [0; 4096]).unwrap();
+        drop(Record::open(&path).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the record and nothing else");
     }
 
     #[tokio::test]

@@ -20,8 +20,9 @@ const SEALED: &str = "SHOAL SEALED KEYS";
 pub struct Keys {
     /// Keys of certificates, PKCS#8 PEM, the newest first: the certificate may still be the one before.
     pub certificates: Vec<String>,
-    /// What log and snapshots are encrypted with; only managers have one.
-    pub log: Option<[u8; 32]>,
+    /// What log and snapshots are encrypted with, the newest first: older ones as long as something is left of before. Only
+    /// managers have any.
+    pub log: Vec<[u8; 32]>,
     /// The version of the cluster that said whether these are sealed: an older state does not count.
     pub version: u64,
 }
@@ -68,7 +69,7 @@ impl Keys {
 
     fn text(&self) -> String {
         let mut text = self.certificates.concat();
-        if let Some(log) = &self.log {
+        for log in &self.log {
             text.push_str(&block(LOG, &BASE64.encode(log)));
         }
         if self.version > 0 {
@@ -82,7 +83,7 @@ impl Keys {
         for (label, body) in blocks(text) {
             match label {
                 KEY => keys.certificates.push(block(KEY, &body)),
-                LOG => keys.log = Some(BASE64.decode(body).ok()?.try_into().ok()?),
+                LOG => keys.log.push(BASE64.decode(body).ok()?.try_into().ok()?),
                 VERSION => keys.version = u64::from_be_bytes(BASE64.decode(body).ok()?.try_into().ok()?),
                 _ => return None,
             }
@@ -130,7 +131,7 @@ mod tests {
 
     fn keys() -> Keys {
         let pem = |_| rcgen::KeyPair::generate().unwrap().serialize_pem().replace("\r\n", "\n");
-        Keys { certificates: (0..2).map(pem).collect(), log: Some([7; 32]), version: 9 }
+        Keys { certificates: (0..2).map(pem).collect(), log: vec![[7; 32], [6; 32]], version: 9 }
     }
 
     #[test]
@@ -139,7 +140,7 @@ mod tests {
         let path = dir.path().join("keys");
         assert!(Keys::load(&path).unwrap().is_none());
         keys_match(&path, &keys());
-        keys_match(&path, &Keys { log: None, ..keys() });
+        keys_match(&path, &Keys { log: Vec::new(), ..keys() });
         std::fs::write(&path, "nonsense").unwrap();
         assert_eq!(Keys::load(&path).err().unwrap().kind(), io::ErrorKind::InvalidData);
     }

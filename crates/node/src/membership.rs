@@ -40,6 +40,8 @@ pub struct Membership {
     pub greeted: watch::Sender<bool>,
     /// Asks for a new certificate at once: something says that the role has changed.
     pub doubt: Notify,
+    /// The keys on disk were sealed, and that of the log is a new one.
+    pub sealed: Notify,
     /// Held while the identity changes: one change at a time, and none after the end.
     turn: Mutex<Over>,
 }
@@ -82,6 +84,7 @@ impl Membership {
             wanted: watch::channel(None).0,
             greeted: watch::channel(false).0,
             doubt: Notify::new(),
+            sealed: Notify::new(),
             turn: Mutex::new(Over(false)),
         }))
     }

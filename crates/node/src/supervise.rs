@@ -27,6 +27,8 @@ use crate::uplink::reachable;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// How long a manager that begins a cluster may take until it leads.
 const LEAD: Duration = Duration::from_secs(10);
+/// How long a node whose manager was removed may take to hear what it is now.
+const SETTLE: Duration = Duration::from_secs(10);
 /// How long a manager that comes back waits for a leader before it answers clients with what it has.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
@@ -123,9 +125,10 @@ impl Running {
         if !membership.vault.has_log_key() && membership.paths.raft().exists() {
             return Err(StartError::NoLogKey);
         }
+        let (key, older) = membership.vault.log_keys()?;
         let config = Config {
             dir: membership.paths.raft(),
-            key: DataKey::new(&membership.vault.log_key()?),
+            key: DataKey::after(&key, &older),
             limits: ClusterSpec::initial().raft,
             force_new: matches!(start, Start::Alone),
         };
@@ -141,8 +144,7 @@ impl Running {
                 this.managers = managers;
                 let own = Own { addr: reachable(addr), authority: this.manager.authority() };
                 membership.own.send_replace(Some(own));
-                this.aside.spawn(lock::follow(membership.clone(), this.control()));
-                this.aside.spawn(ask_when_removed(membership.clone(), raft));
+                this.aside.spawn(lock::follow(membership.clone(), this.control(), raft.clone(), key));
                 Ok(this)
             }
             Err(error) => {
@@ -245,12 +247,14 @@ fn forget(membership: &Membership) {
     }
 }
 
-/// The others may decide without this manager that it is none any more: the node then asks what it is.
-async fn ask_when_removed(membership: Arc<Membership>, raft: Raft) {
+/// The others may decide without this manager that it is none any more: the node then asks what it is. Ends when it has
+/// had the time to hear of it: if it still is to be one, or again, what this manager has is of no use.
+async fn removed(membership: &Membership, raft: &Raft) {
     if raft.removed().wait_for(|removed| *removed).await.is_ok() {
         tracing::warn!("this manager was removed from the managers of the swarm");
         membership.doubt.notify_one();
     }
+    tokio::time::sleep(SETTLE).await;
 }
 
 /// Keeps the manager running while the node is one.
@@ -278,12 +282,16 @@ async fn manage(
             Ok(manager) => {
                 status.send_replace(Status::Active(manager.control()));
                 let raft = manager.manager.raft().clone();
-                let ended = tokio::select! {
-                    reason = raft.stopped() => Some(reason),
-                    () = quit.cancelled() => None,
+                let (ended, is_removed) = tokio::select! {
+                    reason = raft.stopped() => (Some(reason), false),
+                    () = quit.cancelled() => (None, false),
+                    () = removed(membership, &raft) => (Some("it was removed, and joins anew".into()), true),
                 };
                 manager.stop(membership).await;
                 let Some(reason) = ended else { return };
+                if is_removed {
+                    forget(membership);
+                }
                 backoff = BACKOFF.0;
                 match raft.is_superseded() {
                     true => {

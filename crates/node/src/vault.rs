@@ -102,24 +102,39 @@ impl Vault {
         write(CERT, &identity.issued().cert_pem)
     }
 
-    /// The key that the log is encrypted with, which is made where there is none.
+    /// The key that the log is encrypted with, which is made where there is none; and the older ones, the newest first, that
+    /// some of it may still be encrypted with.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn log_key(&self) -> Result<[u8; 32], IdentityError> {
+    pub fn log_keys(&self) -> Result<([u8; 32], Vec<[u8; 32]>), IdentityError> {
         let held = &mut *self.held();
-        if let Some(key) = held.keys.log {
-            return Ok(key);
+        if let Some((key, older)) = held.keys.log.split_first() {
+            return Ok((*key, older.to_vec()));
         }
         std::fs::create_dir_all(&self.dir).map_err(failed("write", &self.dir))?;
         let key = rand::random();
-        self.write_keys(held, Keys { log: Some(key), ..held.keys.clone() })?;
-        Ok(key)
+        self.write_keys(held, Keys { log: vec![key], ..held.keys.clone() })?;
+        Ok((key, Vec::new()))
     }
 
     /// Whether there is a key of a log.
     pub fn has_log_key(&self) -> bool {
-        self.held().keys.log.is_some()
+        !self.held().keys.log.is_empty()
+    }
+
+    /// Nothing is left of the log that needs another key than `newest`.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn forget_log_keys_but(&self, newest: &[u8; 32]) -> Result<(), IdentityError> {
+        let held = &mut *self.held();
+        match held.keys.log.first() {
+            Some(first) if first == newest && held.keys.log.len() > 1 => {
+                self.write_keys(held, Keys { log: vec![*newest], ..held.keys.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Forgets the key of the log, which is gone, and that anything was sealed: this is no manager any more.
@@ -129,25 +144,33 @@ impl Vault {
     pub fn forget_log(&self) -> Result<(), IdentityError> {
         let held = &mut *self.held();
         held.seal = None;
-        self.write_keys(held, Keys { log: None, version: 0, ..held.keys.clone() })
+        self.write_keys(held, Keys { log: Vec::new(), version: 0, ..held.keys.clone() })
     }
 
     /// Seals the keys with `seal` from now on, or with none, as the cluster of `version` wants it. Nothing happens where that
-    /// is so already, or where a later version has been heeded.
+    /// is so already, or where a later version has been heeded. Whether they lay open until now: then there is a new key for
+    /// the log, and whoever could read the old one knows nothing of what is written from now on.
     ///
     /// # Errors
     /// They cannot be written; they are as before then.
-    pub fn seal(&self, seal: Option<&UnlockKey>, version: u64) -> Result<(), IdentityError> {
+    pub fn seal(&self, seal: Option<&UnlockKey>, version: u64) -> Result<bool, IdentityError> {
         let held = &mut *self.held();
         if held.seal.as_ref() == seal || held.keys.version >= version {
-            return Ok(());
+            return Ok(false);
         }
         let before = std::mem::replace(&mut held.seal, seal.cloned());
-        let written = self.write_keys(held, Keys { version, ..held.keys.clone() });
-        if written.is_err() {
-            held.seal = before;
+        let lay_open = before.is_none();
+        let mut keys = Keys { version, ..held.keys.clone() };
+        if lay_open && !keys.log.is_empty() {
+            keys.log.insert(0, rand::random());
         }
-        written
+        match self.write_keys(held, keys) {
+            Ok(()) => Ok(lay_open),
+            Err(error) => {
+                held.seal = before;
+                Err(error)
+            }
+        }
     }
 
     /// What the directory holds, opened with the key that these are sealed with.
@@ -223,11 +246,11 @@ mod tests {
         assert!(matches!(Vault::find(dir.path()).unwrap(), Found::Nothing));
         let identity = identity();
         let vault = Vault::new(dir.path().to_owned());
-        let log = vault.log_key().unwrap();
+        let log = vault.log_keys().unwrap();
         assert!(matches!(Vault::find(dir.path()).unwrap(), Found::Nothing), "keys alone are no node");
         vault.keep(&identity).unwrap();
         let (read, vault) = found(dir.path());
-        assert_eq!((read, vault.log_key().unwrap()), (identity, log));
+        assert_eq!((read, vault.log_keys().unwrap()), (identity, log));
         assert_eq!(std::fs::metadata(dir.path().join(KEY)).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
@@ -258,14 +281,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let vault = Vault::new(dir.path().to_owned());
         vault.keep(&identity()).unwrap();
-        let log = vault.log_key().unwrap();
+        let (before, _) = vault.log_keys().unwrap();
         let (first, second) = (UnlockKey::random(), UnlockKey::random());
-        vault.seal(Some(&first), 5).unwrap();
-        vault.seal(Some(&second), 7).unwrap();
+        assert!(vault.seal(Some(&first), 5).unwrap(), "they lay open");
+        let log = vault.log_keys().unwrap();
+        assert!(log.0 != before && log.1 == [before], "a new key, and the old one for what there is");
+        assert!(!vault.seal(Some(&second), 7).unwrap());
         let Found::Locked(locked) = Vault::find(dir.path()).unwrap() else { panic!("it is locked") };
         assert!(locked.open(&first).unwrap().is_none());
         let (_, vault) = locked.open(&second).unwrap().unwrap();
-        assert_eq!(vault.log_key().unwrap(), log);
+        assert_eq!(vault.log_keys().unwrap(), log);
+        vault.forget_log_keys_but(&before).unwrap();
+        assert_eq!(vault.log_keys().unwrap(), log, "it is not the newest");
+        vault.forget_log_keys_but(&log.0).unwrap();
+        assert_eq!(vault.log_keys().unwrap(), (log.0, Vec::new()));
         vault.keep(&identity()).unwrap();
         assert!(matches!(Vault::find(dir.path()).unwrap(), Found::Locked(_)), "a renewal keeps the seal");
         vault.seal(None, 6).unwrap();

@@ -10,9 +10,9 @@ use shoal_types::{
 
 use crate::timers::Timers;
 
-/// Changes in one transaction: about as many as an entry of the log holds. Fewer would make large services slow, for each
-/// transaction waits for the log.
-const FULL: usize = 4_000;
+/// Changes in one transaction: about as many new tasks as an entry of the log holds. Fewer would make large services slow, for
+/// each transaction waits for the log.
+const FULL: usize = 3_000;
 
 /// A transaction in the making.
 pub(crate) struct Draft<'a> {

@@ -211,7 +211,9 @@ impl ServicePlan {
         if live.is_empty() {
             return match slot.newest() {
                 Some(newest) if newest.desired_state != TaskState::Remove => match rests(slot, goal) {
-                    true if self.is_open(slot.key, goal, draft) && !is_met(newest) => Class::Live(Some(Need::Replace)),
+                    true if self.is_open(slot.key, goal, draft) && !is_met(newest) => {
+                        Class::Live(Some(Need::Replace { crowded: false }))
+                    }
                     true => Class::Live(None),
                     false => Class::Dead,
                 },
@@ -224,7 +226,7 @@ impl ServicePlan {
         let usable = live.iter().filter(|t| !t.status.state.is_terminal() && is_met(t));
         let need = match usable.map(|t| t.status.state).max() {
             Some(state) => Need::Trim { runs: state == TaskState::Running },
-            None => Need::Replace,
+            None => Need::Replace { crowded: live.len() > 1 },
         };
         Class::Live(Some(need))
     }

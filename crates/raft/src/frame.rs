@@ -3,6 +3,8 @@
 //! The checksum tells a torn write from a whole one without the key. The authenticated encryption tells a wrong key or a
 //! forged record from ours. The first ends the log there, the second is an error that stops everything.
 
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
 use crypto_secretbox::XSalsa20Poly1305;
 use crypto_secretbox::aead::{Aead, AeadCore, KeyInit, OsRng};
 
@@ -17,9 +19,13 @@ const MAX: usize = 64 * 1024 * 1024;
 /// In a length: everything before this record was safe when it was written.
 const AFTER_SYNC: u32 = 1 << 31;
 
-/// The key of this manager's log and snapshots. 32 random bytes; kept beside the node's key, never in the log.
+/// The key of this manager's log and snapshots, 32 random bytes, kept beside the node's key and never in the log; and those
+/// of before, as long as anything is left that was encrypted with them. All clones change together.
 #[derive(Clone)]
-pub struct DataKey(XSalsa20Poly1305);
+pub struct DataKey(Arc<RwLock<Ring>>);
+
+/// The newest key comes first. There always is one.
+struct Ring(Vec<XSalsa20Poly1305>);
 
 /// What is at some place of a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +51,32 @@ pub struct WrongKey;
 impl DataKey {
     /// The key of these bytes.
     pub fn new(bytes: &[u8; 32]) -> Self {
-        Self(XSalsa20Poly1305::new(bytes.into()))
+        Self(Arc::new(RwLock::new(Ring(vec![XSalsa20Poly1305::new(bytes.into())]))))
+    }
+
+    /// The key of these bytes, which `older` ones, the newest first, had the place of.
+    pub fn after(bytes: &[u8; 32], older: &[[u8; 32]]) -> Self {
+        let this = Self::new(bytes);
+        this.write().0.extend(older.iter().map(|key| XSalsa20Poly1305::new(key.into())));
+        this
+    }
+
+    /// From now on everything is encrypted with these bytes. What was encrypted before can still be read.
+    pub fn renew(&self, bytes: &[u8; 32]) {
+        self.write().0.insert(0, XSalsa20Poly1305::new(bytes.into()));
+    }
+
+    /// Forgets all but the newest: nothing is left that needs them.
+    pub fn forget_older(&self) {
+        self.write().0.truncate(1);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Ring> {
+        self.0.read().expect("nothing panics while it is held")
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Ring> {
+        self.0.write().expect("nothing panics while it is held")
     }
 
     /// Appends `content` as a record to `out`.
@@ -60,7 +91,7 @@ impl DataKey {
 
     fn seal_with(&self, content: &[u8], mark: u32, out: &mut Vec<u8>) {
         let nonce = XSalsa20Poly1305::generate_nonce(&mut OsRng);
-        let sealed = self.0.encrypt(&nonce, content).expect("encryption to memory does not fail");
+        let sealed = self.read().0[0].encrypt(&nonce, content).expect("encryption to memory does not fail");
         let len = u32::try_from(NONCE + sealed.len()).expect("contents are far below 2 GiB");
         let len = (len | mark).to_le_bytes();
         let mut sum = crc32fast::Hasher::new();
@@ -106,7 +137,7 @@ impl DataKey {
             return Ok(Frame::Torn);
         }
         let (nonce, sealed) = body.split_at(NONCE);
-        let content = self.0.decrypt(nonce.into(), sealed).map_err(|_| WrongKey)?;
+        let content = self.read().0.iter().find_map(|key| key.decrypt(nonce.into(), sealed).ok()).ok_or(WrongKey)?;
         Ok(Frame::Record { content, len: HEAD + len })
     }
 }
@@ -170,5 +201,19 @@ mod tests {
     #[test]
     fn a_record_of_another_key_is_an_error_not_the_end() {
         assert_eq!(DataKey::new(&[8; 32]).open(&sealed(b"x")), Err(WrongKey));
+    }
+
+    #[test]
+    fn a_new_key_encrypts_and_the_old_ones_open_what_is_left_until_they_are_forgotten() {
+        let (key, old) = (DataKey::new(&[7; 32]), sealed(b"old"));
+        let other = key.clone();
+        key.renew(&[8; 32]);
+        let mut new = Vec::new();
+        other.seal(b"new", &mut new);
+        assert!(DataKey::new(&[8; 32]).open(&new).is_ok() && DataKey::new(&[7; 32]).open(&new).is_err());
+        assert!(other.open(&old).is_ok() && DataKey::after(&[8; 32], &[[7; 32]]).open(&old).is_ok());
+        key.forget_older();
+        assert_eq!(other.open(&old), Err(WrongKey));
+        assert!(other.open(&new).is_ok());
     }
 }

@@ -41,6 +41,7 @@ pub use raft::{BeginError, Config, OpenError, Raft};
 pub use serve::ServeError;
 pub use shoal_store::{Snapshot, Tx};
 pub use snapshot::SnapshotError;
+pub use trim::ShedError;
 pub use types::{Applied, Lineage, MAX_PROPOSAL, Member, Proposal, Types};
 pub use writer::{WriteError, WriteFailure};
 

@@ -12,7 +12,7 @@ use rand::Rng;
 use shoal_store::{Snapshot, Tx};
 use shoal_types::Timestamp;
 use shoal_types::spec::RaftConfig as RaftSettings;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::doubt::Doubt;
@@ -29,7 +29,7 @@ use crate::peer::Peers;
 use crate::reign::{self, Reign};
 use crate::snapshot::{SnapshotDir, SnapshotError};
 use crate::transfer::Inbox;
-use crate::trim::Trim;
+use crate::trim::{Shed, ShedError, Trim};
 use crate::types::{Core, Member};
 use crate::writer::{Worker, WriteError, Writer};
 
@@ -124,6 +124,8 @@ pub struct Raft {
     removed: Arc<watch::Sender<bool>>,
     publisher: Arc<Publisher>,
     writer: Writer,
+    key: DataKey,
+    shed: mpsc::Sender<Shed>,
     stopped: Shared<futures::future::BoxFuture<'static, Arc<str>>>,
 }
 
@@ -165,7 +167,10 @@ impl Raft {
         let mesh = Arc::new(Mesh::new(number, transport, log.clone()));
         let core = Core::new(number, Arc::new(settings), Peers(mesh.clone()), log.clone(), machine).await;
         let core = core.map_err(|e| OpenError::Start(e.to_string()))?;
+        let (shed, sheds) = mpsc::channel(1);
         let trim = Trim {
+            key: config.key.clone(),
+            sheds,
             core: core.clone(),
             log: log.clone(),
             keeper: keeper.clone(),
@@ -173,7 +178,7 @@ impl Raft {
             fallback: config.limits.clone(),
         };
         tokio::spawn(trim.run());
-        let this = Self::start(core, mesh, keeper, publisher, log, doubt);
+        let this = Self::start(core, mesh, keeper, publisher, log, doubt, (config.key.clone(), shed));
         if let Err(error) = this.stand_if_alone(&config.dir).await {
             this.stop().await;
             return Err(error);
@@ -191,6 +196,7 @@ impl Raft {
         publisher: Arc<Publisher>,
         log: LogStore,
         doubt: Arc<Doubt>,
+        secret: (DataKey, mpsc::Sender<Shed>),
     ) -> Self {
         let (reign, watcher) = reign::watch(core.clone(), mesh.clone());
         let (writer, jobs) = Writer::new();
@@ -207,7 +213,8 @@ impl Raft {
         let inbox = Inbox::new(core.clone(), keeper.clone());
         let (changes, removed) = (Arc::default(), Arc::new(watch::Sender::new(false)));
         let stopped = stopped.boxed().shared();
-        Self { core, mesh, keeper, reign, inbox, changes, doubt, removed, publisher, writer, stopped }
+        let (key, shed) = secret;
+        Self { core, mesh, keeper, reign, inbox, changes, doubt, removed, publisher, writer, key, shed, stopped }
     }
 
     /// Begins a new cluster whose only voter is this manager.
@@ -344,6 +351,26 @@ impl Raft {
     /// The leader by `vote`, which has entries up to `last`, has given this member everything up to `index`.
     pub(crate) fn caught_up(&self, vote: crate::types::Vote, index: Option<u64>, last: u64) {
         self.doubt.lift(vote, index, last);
+    }
+
+    /// From now on log and snapshots are encrypted with `key`. Returns once nothing on disk needs another one: what is in the
+    /// log has to be agreed on for that.
+    ///
+    /// # Errors
+    /// [`ShedError`]: what is written now is encrypted with `key`, but the keys of before are still needed.
+    pub async fn change_key(&self, key: &[u8; 32]) -> Result<(), ShedError> {
+        self.key.renew(key);
+        self.shed_older_keys().await
+    }
+
+    /// The end of a change of keys, where a restart came between.
+    ///
+    /// # Errors
+    /// [`ShedError`].
+    pub async fn shed_older_keys(&self) -> Result<(), ShedError> {
+        let (done, shed) = oneshot::channel();
+        self.shed.send(done).await.map_err(|_| ShedError::Stopped)?;
+        shed.await.map_err(|_| ShedError::Stopped)?
     }
 
     /// Whether the cluster goes on without this manager: another one was made a new cluster by force.

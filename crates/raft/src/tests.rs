@@ -52,13 +52,16 @@ fn task(number: u64, bytes: usize) -> Change {
     })))
 }
 
+/// What logs and snapshots are encrypted with.
+pub const KEY: [u8; 32] = [9; 32];
+
 fn config(dir: &Path) -> Config {
     limited(dir, 10_000, 500)
 }
 
 fn limited(dir: &Path, snapshot_interval: u64, log_entries_for_slow_followers: u64) -> Config {
     let limits = RaftConfig { snapshot_interval, log_entries_for_slow_followers, ..RaftConfig::default() };
-    Config { dir: dir.to_owned(), key: DataKey::new(&[9; 32]), limits, force_new: false }
+    Config { dir: dir.to_owned(), key: DataKey::new(&KEY), limits, force_new: false }
 }
 
 async fn start(config: &Config) -> Raft {

@@ -3,12 +3,20 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use shoal_types::spec::NodeRole;
 use tokio::time::Instant;
 
+use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::net::Quality;
+use crate::place::{self, NOWHERE, Place};
 use crate::plant::Plant;
 use crate::world::World;
+
+/// The machine that stays a manager where it is: one that was away while all others changed finds them by it.
+const ANCHOR: Place = 0;
+/// Machines, at most.
+const MOST: usize = 9;
 
 /// How much trouble there is.
 #[derive(Debug, Clone)]
@@ -36,6 +44,10 @@ enum Kind {
     SlowDisk,
     FullDisk,
     ClockJump,
+    Join,
+    Leave,
+    Move,
+    ShiftRole,
 }
 
 const ALL: &[(Kind, u64)] = &[
@@ -50,6 +62,10 @@ const ALL: &[(Kind, u64)] = &[
     (Kind::SlowDisk, 2),
     (Kind::FullDisk, 1),
     (Kind::ClockJump, 1),
+    (Kind::Join, 1),
+    (Kind::Leave, 1),
+    (Kind::Move, 1),
+    (Kind::ShiftRole, 3),
 ];
 
 impl Weather {
@@ -67,18 +83,19 @@ impl Weather {
 }
 
 /// Lets it happen.
-pub async fn rage(cluster: &mut Cluster, weather: &Weather) {
+pub async fn rage(cluster: &mut Cluster, client: &Client, weather: &Weather) {
     let world = cluster.site.world.clone();
     let until = Instant::now() + weather.lasts;
     while Instant::now() < until && world.violation().is_none() {
         tokio::time::sleep(world.millis(1..weather.pace)).await;
         if let Some(kind) = world.pick(&weather.kinds) {
-            strike(cluster, kind);
+            strike(cluster, client, kind);
         }
+        cluster.let_in().await;
     }
 }
 
-fn strike(cluster: &mut Cluster, kind: Kind) {
+fn strike(cluster: &mut Cluster, client: &Client, kind: Kind) {
     let (world, net) = (cluster.site.world.clone(), cluster.site.net.clone());
     let count = cluster.machines.len();
     let place = world.draw(0..count as u64) as usize;
@@ -131,6 +148,29 @@ fn strike(cluster: &mut Cluster, kind: Kind) {
             world.note(format_args!("m{place} is {seconds} s off"));
             world.skew(place, SignedDuration::from_secs(seconds));
         }
+        Kind::Join | Kind::Leave | Kind::Move => resettle(cluster, place, kind),
+        Kind::ShiftRole => {
+            let anchor = cluster.machines[ANCHOR].node;
+            drop(place::spawn(NOWHERE, client.clone().shift(anchor)));
+        }
+    }
+}
+
+/// Machines come, go, and get other addresses.
+fn resettle(cluster: &mut Cluster, place: Place, kind: Kind) {
+    let world = cluster.site.world.clone();
+    match kind {
+        Kind::Join if cluster.machines.len() < MOST => {
+            cluster.add(if world.chance(0.4) { NodeRole::Manager } else { NodeRole::Worker });
+        }
+        Kind::Leave if place != ANCHOR && cluster.machines[place].role() == NodeRole::Worker => {
+            cluster.machines[place].leave(world.chance(0.5));
+        }
+        Kind::Move if place != ANCHOR => {
+            let addr = format!("10.0.{}.{place}:2377", world.draw(1..250));
+            cluster.machines[place].move_to(addr);
+        }
+        _ => {}
     }
 }
 
@@ -145,9 +185,9 @@ fn draw_quality(world: &World) -> Quality {
 fn start(cluster: &mut Cluster, place: usize) {
     let world = cluster.site.world.clone();
     // One that is off, if there is one.
-    let off = (0..cluster.machines.len()).find(|p| !cluster.machines[*p].is_on());
+    let off = (0..cluster.machines.len()).find(|p| cluster.machines[*p].is_missing());
     let Some(machine) = off.or(Some(place)).and_then(|p| cluster.machines.get_mut(p)) else { return };
-    if machine.is_on() {
+    if !machine.is_missing() {
         return;
     }
     if world.has(Plant::OldDisk)

@@ -6,10 +6,10 @@ use std::time::Duration;
 use shoal_manager::control::{Filters, ServiceUpdate};
 use shoal_raft::Snapshot;
 use shoal_types::spec::{
-    Availability, ContainerSpec, Empty, FailureAction, Replicated, ResourceRequirements, Resources, RestartPolicy,
-    ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
+    Availability, ContainerSpec, Empty, FailureAction, NodeRole, NodeSpec, Replicated, ResourceRequirements, Resources,
+    RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
 };
-use shoal_types::{Refusal, RefusalKind, Service, View};
+use shoal_types::{Node, NodeId, Refusal, RefusalKind, Service, View};
 use tokio::sync::watch;
 
 use crate::containers::{FLAKY, MISSING, NANO_CPUS};
@@ -192,16 +192,38 @@ impl Client {
     }
 
     /// Sets a node's availability; whether that was answered.
-    pub async fn turn(&self, door: &Door, node: &shoal_types::Node, availability: Availability) -> bool {
-        let spec = shoal_types::spec::NodeSpec { availability, ..node.spec.clone() };
+    pub async fn turn(&self, door: &Door, node: &Node, availability: Availability) -> bool {
+        self.update_node(door, node, NodeSpec { availability, ..node.spec.clone() }).await
+    }
+
+    /// Makes a worker a manager, or the other way round, but for `anchor`: by that one all find the others again.
+    pub async fn shift(self, anchor: NodeId) {
+        let Some(door) = self.world.pick(&self.directory.doors()) else { return };
+        let Ok(nodes) = door.control.list_nodes(&Filters::default()) else { return };
+        let others: Vec<_> = nodes.into_iter().filter(|n| n.id != anchor).collect();
+        let Some(node) = self.world.pick(&others) else { return };
+        let role = if node.spec.role == NodeRole::Manager { NodeRole::Worker } else { NodeRole::Manager };
+        self.update_node(&door, &node, NodeSpec { role, ..node.spec.clone() }).await;
+    }
+
+    /// Removes a node that does not come back; whether that was answered.
+    pub async fn expel(&self, door: &Door, node: &Node) -> bool {
+        if node.spec.role == NodeRole::Manager {
+            self.update_node(door, node, NodeSpec { role: NodeRole::Worker, ..node.spec.clone() }).await;
+            return false;
+        }
+        let (control, id) = (door.control.clone(), node.id.to_string());
+        let answer = door.process.run(async move { control.remove_node(&id, true).await }).await;
+        let place = door.process.place();
+        self.world.note(format_args!("client: m{place} remove node {}: {}", node.id, text(answer.as_ref())));
+        matches!(answer, Some(Ok(())))
+    }
+
+    async fn update_node(&self, door: &Door, node: &Node, spec: NodeSpec) -> bool {
+        let what = format!("{} is to be {:?} {:?}", node.id, spec.availability, spec.role);
         let (control, id, version) = (door.control.clone(), node.id.to_string(), node.meta.version);
         let answer = door.process.run(async move { control.update_node(&id, version, spec).await }).await;
-        self.world.note(format_args!(
-            "client: m{} {availability:?} {}: {}",
-            door.process.place(),
-            node.id,
-            text(answer.as_ref())
-        ));
+        self.world.note(format_args!("client: m{} {what}: {}", door.process.place(), text(answer.as_ref())));
         matches!(answer, Some(Ok(())))
     }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::client::{Client, REGISTERS, insist, is_restless, register, replicated, service};
 use crate::invariants::unsettled;
 use crate::ledger::Ledger;
-use crate::machine::{Machine, Site};
+use crate::machine::{Machine, Site, Stage};
 use crate::net::Quality;
 use crate::place::{self, Place};
 use crate::process::Door;
@@ -27,6 +27,8 @@ const QUIET: Duration = Duration::from_secs(3);
 const HEAL: Duration = Duration::from_secs(240);
 /// How long it may take to come up.
 const BOOT: Duration = Duration::from_secs(30);
+/// How long a machine waits until it is let in, before it asks again.
+const GREETING: Duration = Duration::from_secs(2);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -47,10 +49,14 @@ impl Cluster {
         this.add(NodeRole::Manager);
         this.machines[0].known = vec![this.machines[0].addr.clone()];
         this.machines[0].first = Some((this.object(), this.node_object(0)));
+        this.machines[0].stage = Stage::Inside;
         this.machines[0].start();
         for number in 1..managers + workers {
+            this.wait("somebody leads", |this| this.leading().is_some()).await?;
             this.add(if number < managers { NodeRole::Manager } else { NodeRole::Worker });
-            this.join(number).await?;
+            if !this.let_in().await {
+                return Err(format!("m{number} cannot be added"));
+            }
         }
         this.wait("managers come up", |this| this.site.directory.doors().len() == managers).await?;
         let door = this.leading().ok_or("nobody leads")?;
@@ -72,22 +78,43 @@ impl Cluster {
         Ok(())
     }
 
-    fn add(&mut self, role: NodeRole) {
+    /// Adds a machine, which has to be let in.
+    pub fn add(&mut self, role: NodeRole) {
         let node = place::enter(self.machines.len(), || NodeId::new(&mut RandomIds));
         self.site.world.note(format_args!("m{} is {node}", self.machines.len()));
         self.machines.push(Machine::new(&self.site, self.machines.len(), node, role));
     }
 
-    /// Takes a machine in: its node, then its daemon, which sees to the rest.
-    async fn join(&mut self, place: Place) -> Result<(), String> {
-        self.wait("somebody leads", |this| this.leading().is_some()).await?;
+    /// Lets in those who wait; whether nobody waits any more.
+    pub async fn let_in(&mut self) -> bool {
+        for place in 0..self.machines.len() {
+            if self.machines[place].stage == Stage::Outside && !self.join(place).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes a machine in: its node, then its daemon, which sees to the rest. Whether that worked.
+    async fn join(&mut self, place: Place) -> bool {
+        let Some(leader) = self.leading() else { return false };
         let node = self.node_object(place);
-        let leader = self.leading().ok_or("nobody leads")?;
-        let write = move |tx: &mut Tx| tx.change(Change::Put(Object::Node(node.into())));
-        leader.raft.write(write).await.map_err(|e| format!("cannot add m{place}: {e}"))?;
-        self.machines[place].known = vec![self.machines[0].addr.clone()];
+        // What was lost on its way may have arrived all the same.
+        let write = move |tx: &mut Tx| match tx.node(node.id) {
+            Some(_) => Ok(()),
+            None => tx.change(Change::Put(Object::Node(node.into()))),
+        };
+        let raft = leader.raft.clone();
+        let written = leader.process.run(async move { tokio::time::timeout(GREETING, raft.write(write)).await });
+        if !matches!(written.await, Some(Ok(Ok(())))) {
+            return false;
+        }
+        let managers = self.site.directory.doors();
+        let known = managers.iter().map(|door| self.machines[door.process.place()].addr.clone()).collect();
+        self.machines[place].known = known;
+        self.machines[place].stage = Stage::Inside;
         self.machines[place].start();
-        Ok(())
+        true
     }
 
     fn object(&self) -> ClusterObject {
@@ -159,7 +186,10 @@ impl Cluster {
         Ok(())
     }
 
-    async fn try_clean(&self, client: &Client) -> bool {
+    async fn try_clean(&mut self, client: &Client) -> bool {
+        if !self.let_in().await {
+            return false;
+        }
         let Some(door) = self.leading() else { return false };
         if !door.control.catch_up().await {
             return false;
@@ -173,7 +203,24 @@ impl Cluster {
         for node in nodes.iter().filter(|n| n.spec.availability != Availability::Active) {
             is_clean &= client.turn(&door, node, Availability::Active).await;
         }
+        let gone: BTreeSet<NodeId> = self.machines.iter().filter(|m| m.stage == Stage::Gone).map(|m| m.node).collect();
+        for node in nodes.iter().filter(|n| gone.contains(&n.id)) {
+            is_clean &= client.expel(&door, node).await;
+        }
         is_clean
+    }
+
+    /// All managers but one are lost for good. It goes on with what it has, which is everything: nothing moved.
+    pub fn lose_quorum(&mut self) {
+        let managers: Vec<Place> = self.site.directory.doors().iter().map(|door| door.process.place()).collect();
+        let Some(left) = self.site.world.pick(&managers) else { return };
+        for place in managers.into_iter().filter(|place| *place != left) {
+            self.machines[place].leave(true);
+        }
+        let dark = self.site.world.chance(0.5);
+        self.machines[left].kill(dark);
+        self.machines[left].is_forced = true;
+        self.machines[left].start();
     }
 
     /// Makes one more service.
@@ -216,7 +263,7 @@ impl Cluster {
     }
 
     fn disturbed(&self) -> Option<String> {
-        if let Some(machine) = self.machines.iter().find(|m| !m.is_on()) {
+        if let Some(machine) = self.machines.iter().find(|m| m.is_missing()) {
             return Some(format!("m{} does not start", machine.place));
         }
         let Some(leader) = self.leading() else { return Some("nobody leads".to_owned()) };

@@ -66,6 +66,12 @@ impl Containers {
         self.changed.send_replace(());
     }
 
+    /// They are stopped and forgotten.
+    pub fn clear(&self) {
+        self.lock().clear();
+        self.changed.send_replace(());
+    }
+
     /// Those that run now.
     pub fn running(&self) -> BTreeSet<TaskId> {
         let now = Instant::now();
@@ -130,6 +136,9 @@ impl Containers {
 
     async fn stop(&self, task: TaskId) {
         tokio::time::sleep(self.world.millis(5..300)).await;
+        if self.world.has(Plant::Leftover) && self.world.chance(0.2) {
+            return;
+        }
         let was = self.lock().get(&task).map(|c| c.state);
         if matches!(was, Some(State::Running(_))) {
             self.set(task, State::Exited(0));
@@ -187,9 +196,6 @@ impl Executor for Containers {
 
     async fn remove(&self, task: TaskId) -> Result<(), Failure> {
         tokio::time::sleep(self.world.millis(1..50)).await;
-        if self.world.has(Plant::Leftover) && self.world.chance(0.2) {
-            return Ok(());
-        }
         self.lock().remove(&task);
         self.changed.send_replace(());
         Ok(())

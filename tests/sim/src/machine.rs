@@ -29,6 +29,17 @@ pub struct Site {
     pub limits: RaftConfig,
 }
 
+/// Whether a machine belongs to the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It waits to be let in.
+    Outside,
+    /// It does.
+    Inside,
+    /// It does not any more, and does not come back.
+    Gone,
+}
+
 /// A machine.
 pub struct Machine {
     pub site: Site,
@@ -45,6 +56,9 @@ pub struct Machine {
     pub first: Option<(Cluster, Node)>,
     /// Its disk as it was once, for one of the planted bugs.
     pub backup: Option<Image>,
+    pub stage: Stage,
+    /// The next daemon makes a new cluster of what it has.
+    pub is_forced: bool,
     daemon: Option<Daemon>,
 }
 
@@ -69,6 +83,8 @@ impl Machine {
             known: Vec::new(),
             first: None,
             backup: None,
+            stage: Stage::Outside,
+            is_forced: false,
             daemon: None,
         }
     }
@@ -78,9 +94,19 @@ impl Machine {
         self.daemon.is_some()
     }
 
+    /// Whether its daemon does not run, and should.
+    pub fn is_missing(&self) -> bool {
+        self.stage == Stage::Inside && !self.is_on()
+    }
+
+    /// What it is now.
+    pub fn role(&self) -> NodeRole {
+        self.daemon.as_ref().map_or(self.role, |daemon| daemon.process.role())
+    }
+
     /// Starts the daemon. It does not stay where its agent cannot use the disk.
     pub fn start(&mut self) {
-        if self.is_on() {
+        if !self.is_missing() {
             return;
         }
         let site = &self.site;
@@ -102,6 +128,7 @@ impl Machine {
                     mount,
                     addr: self.addr.clone(),
                     first: self.first.take(),
+                    is_forced: std::mem::take(&mut self.is_forced),
                 };
                 let supervisor = place::spawn(self.place, supervisor.run());
                 self.daemon = Some(Daemon { process, supervisor, agent });
@@ -113,6 +140,21 @@ impl Machine {
                 process.kill();
             }
         }
+    }
+
+    /// It leaves the cluster, or is lost with all that is on it. It does not come back.
+    pub fn leave(&mut self, dark: bool) {
+        self.site.world.note(format_args!("m{} is gone for good", self.place));
+        self.kill(dark);
+        self.containers.clear();
+        self.stage = Stage::Gone;
+    }
+
+    /// Has another address from the next start on.
+    pub fn move_to(&mut self, addr: String) {
+        self.site.world.note(format_args!("m{} moves to {addr}", self.place));
+        self.kill(true);
+        self.addr = addr;
     }
 
     /// The daemon is killed. With `dark` the whole machine loses its power.

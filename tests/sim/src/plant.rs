@@ -13,6 +13,6 @@ pub enum Plant {
     LateReport,
     /// A slot is forgotten and filled a second time.
     DoubleSlot,
-    /// A node goes on running what it should have removed.
+    /// A node says that a container has stopped, and it goes on: its place is free too early.
     Leftover,
 }

@@ -94,7 +94,7 @@ async fn live(world: &World) -> Result<(), String> {
         clients.spawn(client.clone().run(stopped.clone()));
     }
     clients.spawn(saboteur::run(world.clone(), cluster.site.directory.clone(), stopped));
-    rage(&mut cluster, &weather).await;
+    rage(&mut cluster, &client, &weather).await;
     heal(&mut cluster, &client, stop, clients).await?;
     world.note("calm");
     for invariant in FINAL {
@@ -118,6 +118,12 @@ async fn heal(
     while clients.join_next().await.is_some() {}
     cluster.clean(client).await?;
     cluster.calm().await.map_err(|e| format!("does not heal: {e}"))?;
+    if world.chance(0.2) {
+        world.note("all managers but one are lost");
+        cluster.lose_quorum();
+        cluster.clean(client).await?;
+        cluster.calm().await.map_err(|e| format!("does not go on by force: {e}"))?;
+    }
     cluster.make_last().await?;
     cluster.calm().await.map_err(|e| format!("does not settle: {e}"))
 }

@@ -23,6 +23,8 @@ use crate::process::{Door, Process};
 
 /// The pause before something is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long a manager that was removed may take to hear what its node is now.
+const SETTLE: Duration = Duration::from_secs(5);
 /// How long it may take to be taken in.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Managers that are asked in a row before a pause.
@@ -40,6 +42,8 @@ pub struct Supervisor {
     pub addr: String,
     /// What the first manager begins with.
     pub first: Option<(Cluster, Node)>,
+    /// It makes a new cluster of what it has.
+    pub is_forced: bool,
 }
 
 /// A manager that runs; it ends with this.
@@ -73,7 +77,7 @@ impl Supervisor {
             dir: "/raft".into(),
             key: DataKey::new(&[self.process.place() as u8; 32]),
             limits: self.site.limits.clone(),
-            force_new: false,
+            force_new: self.is_forced,
         };
         let (mount, transport) = (Arc::new(self.mount.clone()), Arc::new(self.process.clone()));
         let raft = match Raft::open_on(mount, &config, transport).await {
@@ -84,9 +88,11 @@ impl Supervisor {
                 return;
             }
         };
+        self.is_forced = false;
         let running = Running::start(&self.site, &self.process, raft.clone());
         let first = self.first.take();
         let place = self.take_place(&raft, first);
+        let mut is_removed = false;
         let is_in = tokio::select! {
             is_in = place => is_in,
             () = self.process.until_not(NodeRole::Manager) => false,
@@ -97,9 +103,16 @@ impl Supervisor {
             tokio::select! {
                 reason = raft.stopped() => self.site.world.note(format_args!("consensus stopped: {reason}")),
                 () = self.process.until_not(NodeRole::Manager) => self.site.world.note("is no manager any more"),
+                () = is_over(&raft) => {
+                    self.site.world.note("begins anew as a manager");
+                    is_removed = true;
+                }
             }
         }
         running.stop().await;
+        if is_removed {
+            self.mount.remove_dir("/raft".as_ref());
+        }
     }
 
     /// Whether this manager is one of the managers.
@@ -121,16 +134,21 @@ impl Supervisor {
     }
 }
 
+/// Waits until the others have removed this manager, and still want one here a while later.
+async fn is_over(raft: &Raft) {
+    // The sender is ours.
+    drop(raft.removed().wait_for(|removed| *removed).await);
+    tokio::time::sleep(SETTLE).await;
+}
+
 /// Tells the others where this manager listens, if they know it otherwise.
 async fn announce(process: Process, raft: Raft, addr: String) {
-    if raft.leader().wait_for(Option::is_some).await.is_err() {
+    let number = raft.number();
+    let is_known = || raft.members().1.iter().any(|(n, member)| *n == number && member.addr == addr);
+    if is_known() && (raft.leader().wait_for(Option::is_some).await.is_err() || is_known()) {
         return;
     }
     while process.is_alive() {
-        let number = raft.number();
-        if raft.members().1.iter().any(|(n, member)| *n == number && member.addr == addr) {
-            return;
-        }
         if join(&process, &raft, &addr).await {
             return;
         }

@@ -23,8 +23,7 @@ pub fn scale(words: &[&str]) -> Result<()> {
 /// # Errors
 /// They do not build.
 pub fn cores() -> Result<()> {
-    run("shoal-plan", "plan", &[])?;
-    run("shoal-schedule", "schedule", &[])
+    run("shoal-schedule", "cores", &[])
 }
 
 /// The figures as rows: from what the simulation and the scheduler's bench print.
@@ -33,8 +32,8 @@ pub fn cores() -> Result<()> {
 /// They do not build, or print something else than they did.
 pub fn rows() -> Result<Vec<Row>> {
     let mut printed = Vec::new();
-    for (package, bench) in [("shoal-manager", "scale"), ("shoal-schedule", "schedule")] {
-        let mut command = cargo(&["bench", "--quiet", "--package", package, "--bench", bench]);
+    for (package, bench, only) in [("shoal-manager", "scale", ""), ("shoal-schedule", "cores", "schedule/")] {
+        let mut command = cargo(&["bench", "--quiet", "--package", package, "--bench", bench, "--", only]);
         watch(&mut command, |line| printed.push(line.to_owned()))?;
     }
     let after = |words: &[&str]| -> Result<f64> {

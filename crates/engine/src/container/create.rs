@@ -216,7 +216,7 @@ impl Engine {
             host.ipc_mode = Some("private".to_owned());
         }
         if empty(&host.runtime) {
-            host.runtime = Some(crate::info::RUNTIME.to_owned());
+            host.runtime = Some(shoal_bundle::RUNTIME.to_owned());
         }
         if host.shm_size.unwrap_or_default() == 0 {
             host.shm_size = Some(DEFAULT_SHM);

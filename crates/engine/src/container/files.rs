@@ -144,7 +144,7 @@ fn check_still(container: &Container) -> Result<()> {
 }
 
 fn target(file: &PrivateFile) -> Result<String> {
-    super::mounts::clean_destination(&file.target, || format!("invalid file {:?}", file.target))
+    Ok(super::mounts::clean_destination(&file.target, || format!("invalid file {:?}", file.target))?)
 }
 
 fn file(dir: &Path, number: usize) -> PathBuf {

@@ -5,7 +5,6 @@
 //! under the short `data` lock, never held across an await.
 
 pub(crate) mod attributes;
-pub(crate) mod check;
 mod create;
 pub(crate) mod exit;
 mod files;
@@ -13,18 +12,12 @@ pub(crate) mod filter;
 pub(crate) mod inspect;
 mod kill;
 mod list;
-pub(crate) mod log_options;
-pub(crate) mod merge;
-pub(crate) mod mounts;
 mod network;
 mod pause;
-mod ports;
 mod prepare;
 pub(crate) mod registry;
 mod remove;
 mod rename;
-pub(crate) mod restart;
-pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod status;
 mod stop;
@@ -36,6 +29,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+pub(crate) use shoal_bundle::{check, container as spec, log_options, merge, mounts, ports, restart};
 use shoal_runtime::Supervisor;
 use tokio::sync::{oneshot, watch};
 

@@ -13,6 +13,7 @@ use shoal_wire::{Dial, UplinkError};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::{Channel, Server};
 
@@ -21,6 +22,8 @@ use crate::pipe::Door;
 
 /// Nodes in one write.
 const TOGETHER: usize = 128;
+/// Clients that create services.
+const CLIENTS: u64 = 8;
 
 /// A manager that serves, and the nodes that it knows.
 pub struct Cluster {
@@ -110,12 +113,19 @@ impl Cluster {
         agents
     }
 
-    /// Asks for all services, as clients would.
+    /// Asks for all services, as several clients would, each for one after the other.
     pub async fn create_services(&self, services: u64, tasks: u64) {
-        for n in 0..services {
-            let replicas = tasks / services + u64::from(n < tasks % services);
-            self.control.create_service(service(n, replicas), None).await.expect("a service");
+        let mut clients = JoinSet::new();
+        for client in 0..CLIENTS {
+            let control = self.control.clone();
+            clients.spawn(async move {
+                for n in (client..services).step_by(CLIENTS as usize) {
+                    let replicas = tasks / services + u64::from(n < tasks % services);
+                    control.create_service(service(n, replicas), None).await.expect("a service");
+                }
+            });
         }
+        clients.join_all().await;
     }
 
     /// The state as it is now.

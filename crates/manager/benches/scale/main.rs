@@ -1,6 +1,6 @@
 //! The simulated scale figure: one real manager (log on disk, planner, scheduler, dispatcher with its gRPC) and thousands of
 //! simulated agents in one process. Measures how long it takes from the first `service create` until all tasks run, what memory
-//! that needs, and whether the processors are quiet afterwards.
+//! that needs, and whether the processors are quiet afterwards. The agents run on threads of their own, whose time is told apart.
 //!
 //! `cargo xtask bench scale-sim`, or `cargo bench -p shoal-manager --bench scale -- [--nodes N] [--tasks N] [--services N]`.
 

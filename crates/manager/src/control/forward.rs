@@ -95,11 +95,11 @@ impl Way {
                 }
                 (Err(Halt::Refused(refusal)), _) => return Err(refusal),
                 (Err(Halt::Lost), None) => return Err(outcome_unknown()),
-                (Err(_), _) if Instant::now() >= until => return Err(too_late(ticket)),
                 (Err(Halt::Lost), Some(ticket)) if !ticket.again => {
                     ticket.again = true;
                     until = Instant::now() + LEADERLESS;
                 }
+                (Err(_), _) if Instant::now() >= until => return Err(too_late(ticket)),
                 (Err(Halt::Lost | Halt::NotLeader), _) => {}
             }
             drop(timeout(RETRY, lead::over(&self.raft, lead.number)).await);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shoal_store::resolve;
 use shoal_types::object::NodeState;
 use shoal_types::spec::{Labels, NodeRole, NodeSpec};
-use shoal_types::{Change, Node, NodeId, Object, ObjectKind, Refusal, RefusalKind, Timestamp, View, validate};
+use shoal_types::{Change, Node, NodeId, Object, ObjectKind, Refusal, RefusalKind, View, validate};
 
 use super::{Control, Filters, Halt, Here, Request};
 
@@ -174,7 +174,7 @@ impl Here {
                 return Err(refused(format!("node {id} is not down and can't be removed")));
             }
             if let Some(cluster) = tx.cluster() {
-                let cluster = crate::ca::without(cluster, id, Timestamp::now());
+                let cluster = crate::ca::without(cluster, id, shoal_ambient::now());
                 tx.change(Change::Put(Object::Cluster(Arc::new(cluster))))?;
             }
             Ok(tx.change(Change::Remove(ObjectKind::Node(id)))?)

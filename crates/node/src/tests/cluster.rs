@@ -227,6 +227,7 @@ async fn locked_managers_need_the_key_after_a_restart() {
     assert_eq!(text(first.node.unlock("x").await, 400), "invalid key string");
     let lock = |on| move |spec: &mut ClusterSpec| spec.encryption_config.auto_lock_managers = on;
     assert_eq!(first.node.control().unwrap().unlock_key().unwrap(), "");
+    let open = [&first, &second].map(|machine| kept(machine.dir.path()));
     second.update(lock(true), Rotate::default()).await.unwrap();
     let old = first.node.control().unwrap().unlock_key().unwrap();
     assert_eq!(text(first.node.unlock(&old).await, 409), "swarm is not locked");
@@ -235,6 +236,8 @@ async fn locked_managers_need_the_key_after_a_restart() {
     assert_ne!(old, key);
     sealed(&first, &key).await;
     sealed(&second, &key).await;
+    replaced(&first, &key, &open[0]).await;
+    replaced(&second, &key, &open[1]).await;
 
     second.restart().await;
     assert_eq!((second.node.ping(), second.node.info().await.state), ("locked", LocalState::Locked));
@@ -254,6 +257,22 @@ async fn locked_managers_need_the_key_after_a_restart() {
     assert_eq!(first.node.ping(), "active/manager");
     first.node.stop().await;
     second.node.stop().await;
+}
+
+/// Waits until what lay `open` before is of no use any more, neither the key of the log nor that of the certificate.
+async fn replaced(machine: &Machine, key: &str, open: &(Identity, Vault)) {
+    let (dir, key) = (machine.dir.path().join("certificates"), key.parse().unwrap());
+    let (before, _) = open.1.log_keys().unwrap();
+    let is_replaced = || match Vault::find(&dir).unwrap() {
+        Found::Locked(locked) => locked.open(&key).unwrap().is_some_and(|(identity, vault)| {
+            let (newest, older) = vault.log_keys().unwrap();
+            newest != before && older.is_empty() && identity.issued().key_pem != open.0.issued().key_pem
+        }),
+        _ => false,
+    };
+    while !is_replaced() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Waits until the keys on disk are sealed with `key`.

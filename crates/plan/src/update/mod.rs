@@ -23,7 +23,10 @@ const SECOND: Nanos = 1_000_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     /// Replace its task.
-    Replace,
+    Replace {
+        /// An update that was overtaken has left it with more than one.
+        crowded: bool,
+    },
     /// Keep the task that is up to date and stop the others.
     Trim {
         /// The task to keep runs already.
@@ -45,6 +48,8 @@ pub(crate) struct Update {
     total: usize,
     tried: BTreeSet<SlotKey>,
     pending: BTreeSet<SlotKey>,
+    /// Those of them with tasks to stop whatever replaces them, or with nothing else to do: no worker is needed for that.
+    trims: BTreeSet<SlotKey>,
     /// The slots being replaced, with the new tasks.
     busy: BTreeMap<SlotKey, TaskId>,
     /// The slots that were replaced and keep their worker until then.
@@ -67,6 +72,13 @@ enum Phase {
     Done,
 }
 
+impl Need {
+    /// Whether there are tasks that nobody needs, whatever becomes of the slot.
+    fn is_surplus(self) -> bool {
+        matches!(self, Self::Replace { crowded: true } | Self::Trim { runs: true })
+    }
+}
+
 impl Update {
     fn new(goal: &Goal, now: Timestamp, stale: &BTreeMap<SlotKey, Need>) -> Self {
         let spec = &goal.service.spec;
@@ -84,6 +96,7 @@ impl Update {
             total: stale.len(),
             tried,
             pending: stale.keys().copied().collect(),
+            trims: stale.iter().filter(|(_, need)| need.is_surplus()).map(|(key, _)| *key).collect(),
             busy,
             resting,
             watched,
@@ -102,6 +115,11 @@ impl Update {
             self.pending.insert(key);
         } else {
             self.pending.remove(&key);
+        }
+        if need.is_some_and(Need::is_surplus) {
+            self.trims.insert(key);
+        } else {
+            self.trims.remove(&key);
         }
     }
 
@@ -151,6 +169,12 @@ impl ServicePlan {
             update.resting.pop_first();
         }
         let hands_out = matches!(update.phase, Phase::Rolling | Phase::Monitoring(_));
+        while hands_out
+            && !draft.is_full()
+            && let Some(key) = update.trims.pop_first()
+        {
+            self.thin(key, &mut update, goal, draft);
+        }
         let mut next = first.filter(|key| update.pending.contains(key));
         while hands_out && !draft.is_full() && update.has_free_worker() {
             let Some(key) = next.take().or_else(|| update.pending.first().copied()) else { break };

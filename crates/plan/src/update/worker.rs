@@ -22,9 +22,8 @@ impl ServicePlan {
         let kept = current(&slot, goal, draft).cloned();
         let kept_runs = kept.as_ref().is_some_and(|t| t.status.state == TaskState::Running);
         let old: Vec<_> = slot.live().filter(|t| kept.as_ref().is_none_or(|k| k.id != t.id)).collect();
-        // start-first spares the one that serves best until the new task runs: none that has ended or was never started
-        let serves = |t: &&&Arc<Task>| t.desired_state == TaskState::Running && !t.status.state.is_terminal();
-        let spared = old.iter().filter(serves).max_by_key(|t| (t.status.state, t.meta.created_at)).map(|t| t.id);
+        // start-first spares the one that serves best until the new task runs
+        let spared = best(&old);
         for task in old.iter().filter(|t| !starts_first || kept_runs || Some(t.id) != spared) {
             draft.desire(task, TaskState::Shutdown);
         }
@@ -40,6 +39,23 @@ impl ServicePlan {
         };
         update.busy.insert(key, new);
         self.touched.insert(key);
+    }
+
+    /// Stops what no worker is needed for in a slot that waits for one.
+    pub(super) fn thin(&mut self, key: SlotKey, update: &mut Update, goal: &Goal, draft: &mut Draft<'_>) {
+        if !update.pending.contains(&key) {
+            return;
+        }
+        let slot = self.slot(key, draft);
+        if current(&slot, goal, draft).is_some() {
+            return self.replace(key, update, goal, draft);
+        }
+        let old: Vec<_> = slot.live().collect();
+        let spared = best(&old);
+        for task in old.iter().filter(|t| spared.is_some_and(|spared| spared != t.id)) {
+            draft.desire(task, TaskState::Shutdown);
+            self.touched.insert(key);
+        }
     }
 
     fn create_new(&mut self, key: SlotKey, starts_first: bool, goal: &Goal, draft: &mut Draft<'_>) -> TaskId {
@@ -82,6 +98,12 @@ impl ServicePlan {
             update.resting.insert((after(draft.now, update.config.delay), slot.key));
         }
     }
+}
+
+/// The task that serves best: none that has ended or was never started.
+fn best(tasks: &[&Arc<Task>]) -> Option<TaskId> {
+    let serves = |t: &&&Arc<Task>| t.desired_state == TaskState::Running && !t.status.state.is_terminal();
+    tasks.iter().filter(serves).max_by_key(|t| (t.status.state, t.meta.created_at)).map(|t| t.id)
 }
 
 /// The task of the slot that is up to date and can go on; where there are several, the furthest.

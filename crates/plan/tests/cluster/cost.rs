@@ -13,12 +13,12 @@ use crate::support::*;
 
 /// A view that counts the tasks it shows.
 struct Counted<'a> {
-    store: &'a Store,
+    store: &'a Snapshot,
     tasks: Cell<usize>,
 }
 
 impl<'a> Counted<'a> {
-    fn new(store: &'a Store) -> Self {
+    fn new(store: &'a Snapshot) -> Self {
         Self { store, tasks: Cell::new(0) }
     }
 
@@ -90,7 +90,7 @@ fn reads_for_one_failure(replicas: i64, update: bool) -> usize {
     let task = world.slot(web, 5).remove(0);
     let status = TaskStatus { state: TaskState::Failed, timestamp: world.now, ..TaskStatus::default() };
     let change = Change::Patch(TaskPatch { status: Some(status), ..TaskPatch::of(task.id) });
-    for event in world.store.apply(&[change], world.now) {
+    for event in world.write(&[change]) {
         world.planner.handle(&event);
     }
     let view = Counted::new(&world.store);

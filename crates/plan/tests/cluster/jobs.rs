@@ -288,8 +288,8 @@ fn a_removed_job_goes_with_all_of_its_tasks() {
 
 #[test]
 fn no_step_is_without_end_where_nothing_may_run() {
-    let mut world = world(1);
     for (concurrent, total) in [(0, 5), (5, 0), (1 << 40, 3)] {
+        let mut world = world(1);
         let id = world.create(job("v1-exit0", concurrent, total));
         world.run(10);
         let expected = if concurrent == 0 { 0 } else { total as usize };
@@ -304,6 +304,6 @@ fn a_large_job_is_planned_in_transactions_of_bounded_size() {
     let id = world.create(job("v1", 9000, 9000));
     assert_eq!(world.tasks(id).len(), 9000);
     let largest = world.steps.iter().map(|(_, changes)| changes.len()).max().unwrap();
-    assert!(largest <= 4000, "{largest}");
+    assert!(largest <= 3000, "{largest}");
     assert!(world.steps.iter().flat_map(|(_, c)| c).all(|c| matches!(c, Change::Put(_))));
 }

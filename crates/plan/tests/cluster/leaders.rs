@@ -1,7 +1,8 @@
 //! Another manager becomes leader: it decides as the old one would have.
 
 use shoal_types::spec::{FailureAction, UpdateOrder, UpdateState};
-use shoal_types::{TaskState, View, after};
+use shoal_types::object::TaskStatus;
+use shoal_types::{TaskPatch, TaskState, View, after};
 
 use crate::support::*;
 
@@ -106,6 +107,36 @@ fn a_slot_whose_new_task_runs_is_finished_while_the_only_worker_is_held_up() {
 }
 
 #[test]
+fn a_slot_that_waits_for_a_worker_keeps_one_task_of_an_update_that_was_overtaken() {
+    let mut world = World::new(2);
+    let web = world.create(replicated("v1", 2));
+    world.run(3);
+    let start_first = |parallelism| config(|c| (c.order, c.parallelism) = (UpdateOrder::StartFirst, parallelism));
+    world.update(web, |s| {
+        set_image(s, "v2-slow");
+        s.update_config = start_first(2);
+    });
+    world.run(1);
+    world.planner = shoal_plan::Planner::new();
+    for slot in [1, 2] {
+        let task = world.slot(web, slot)[1].id;
+        let status = TaskStatus { state: TaskState::Running, ..TaskStatus::default() };
+        let patch = TaskPatch { status: Some(status), ..TaskPatch::of(task) };
+        world.write(&[shoal_types::Change::Patch(patch)]);
+    }
+    world.update(web, |s| {
+        set_image(s, "v3-slow");
+        s.update_config = start_first(1);
+    });
+    let desired = |world: &World, slot| world.slot(web, slot).iter().map(|t| t.desired_state).collect::<Vec<_>>();
+    let (shutdown, running) = (TaskState::Shutdown, TaskState::Running);
+    assert_eq!(desired(&world, 1), [shutdown, running, running], "it is being replaced");
+    assert_eq!(desired(&world, 2), [shutdown, running]);
+    world.run(100);
+    assert_eq!(world.images(web), ["v3-slow"; 2]);
+}
+
+#[test]
 fn failures_of_tasks_that_the_old_leader_made_count() {
     let mut world = World::new(1);
     let web = world.create(replicated("v1", 2));
@@ -144,13 +175,12 @@ fn what_happened_while_there_was_no_leader_is_made_good() {
     world.run(3);
     let node = world.store.nodes().next().unwrap().id;
     world.planner = shoal_plan::Planner::new();
-    let now = world.now;
     let changes = [
         shoal_types::Change::Remove(shoal_types::ObjectKind::Node(node)),
         shoal_types::Change::Remove(shoal_types::ObjectKind::Service(gone)),
     ];
     world.cut_off.extend(world.store.tasks_on(node).map(|t| t.id));
-    world.store.apply(&changes, now);
+    world.write(&changes);
     world.change_leader();
     world.run(20);
     assert_eq!(world.running(web).len(), 4);

@@ -14,7 +14,7 @@ fn with_policy(image: &str, policy: Option<RestartPolicy>) -> (World, ServiceId)
 }
 
 fn set_history(world: &mut World, limit: Option<i64>) {
-    let mut cluster = (**world.store.cluster.as_ref().unwrap()).clone();
+    let mut cluster = (**shoal_types::View::cluster(&world.store).unwrap()).clone();
     cluster.spec.orchestration.task_history_retention_limit = limit;
     world.commit(vec![Change::Put(Object::Cluster(cluster.into()))]);
 }

@@ -46,7 +46,7 @@ fn tasks_carry_what_the_service_says() {
 fn a_task_whose_service_names_no_log_driver_has_the_one_of_the_cluster() {
     let mut world = World::new(1);
     let driver = shoal_types::spec::LogDriver { name: "none".into(), ..Default::default() };
-    let mut cluster = (**world.store.cluster.as_ref().unwrap()).clone();
+    let mut cluster = (**world.store.cluster().unwrap()).clone();
     cluster.spec.task_defaults.log_driver = Some(driver.clone());
     world.commit(vec![Change::Put(Object::Cluster(cluster.into()))]);
     let web = world.create(replicated("v1", 1));
@@ -169,7 +169,7 @@ fn many_tasks_are_made_in_transactions_of_bounded_size() {
     world.checks.clear();
     let web = world.create(replicated("v1", 9000));
     assert!(world.steps.len() > 1, "{}", world.steps.len());
-    assert!(world.steps.iter().all(|(_, changes)| changes.len() <= 4000));
+    assert!(world.steps.iter().all(|(_, changes)| changes.len() <= 3000));
     assert_eq!(world.tasks(web).len(), 9000);
     world.remove(web);
     assert_eq!(world.tasks(web).len(), 0);

@@ -186,6 +186,24 @@ impl Disk {
         Ok(())
     }
 
+    /// Goes on in a new segment, and writes the vote anew. Once the old segments are gone, nothing is left of what was
+    /// written before.
+    pub fn roll(&mut self) -> io::Result<()> {
+        self.sync()?;
+        let next = self.next_segment(SEGMENT)?;
+        self.old.push_back(std::mem::replace(&mut self.current, next));
+        match self.state.vote {
+            Some(vote) => self.ballot.rewrite(vote),
+            None => Ok(()),
+        }
+    }
+
+    /// The number of the oldest segment, and of the one that is written.
+    pub fn segments(&self) -> (u64, u64) {
+        let newest = self.current.number;
+        (self.old.front().map_or(newest, |oldest| oldest.number), newest)
+    }
+
     fn next_segment(&self, size: u64) -> io::Result<Segment> {
         let mut next = Segment::create(&*self.media, &self.dir, self.current.number + 1, size)?;
         let mut head = Vec::new();

@@ -115,6 +115,30 @@ impl LogStore {
         rx.await.map_err(|_| ReserveError::Closed)?.map_err(ReserveError::Io)
     }
 
+    /// Goes on in a new segment; gives its number. What is in those before is gone once their entries are purged.
+    ///
+    /// # Errors
+    /// There is no space, or the log's thread has ended.
+    pub async fn roll(&self) -> io::Result<u64> {
+        self.run(Command::Roll).await?;
+        self.segments().await.map(|(_, newest)| newest)
+    }
+
+    /// The number of the oldest segment.
+    ///
+    /// # Errors
+    /// The log's thread has ended.
+    pub async fn oldest(&self) -> io::Result<u64> {
+        self.segments().await.map(|(oldest, _)| oldest)
+    }
+
+    async fn segments(&self) -> io::Result<(u64, u64)> {
+        let (tx, rx) = oneshot::channel();
+        let closed = || io::Error::other("the log's thread has ended");
+        self.commands.send(Command::Segments(tx)).map_err(|_| closed())?;
+        rx.await.map_err(|_| closed())
+    }
+
     /// The last entry, or the last one of those that are gone.
     pub fn last(&self) -> Option<LogId> {
         self.lock().last()

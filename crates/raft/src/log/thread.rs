@@ -27,6 +27,10 @@ pub enum Command {
     Reserve(u64, Done),
     /// Note that entries are agreed on up to this one.
     Committed(LogId),
+    /// Go on in a new segment, and write anew what is not in segments.
+    Roll(Done),
+    /// The number of the oldest segment, and of the one that is written.
+    Segments(oneshot::Sender<(u64, u64)>),
 }
 
 /// Whom to tell once what was written is safe.
@@ -120,6 +124,12 @@ fn handle(disk: &mut Disk, command: Command, broken: bool, waiters: &mut Vec<Wai
                 true
             }
         },
+        Command::Roll(done) => plain(ok.and_then(|()| disk.roll()), done, waiters),
+        Command::Segments(done) => {
+            // The asker may have given up waiting.
+            done.send(disk.segments()).ok();
+            false
+        }
         Command::Committed(id) => ok.and_then(|()| disk.note_committed(id)).is_err(),
         Command::Vote(vote, done) => plain(ok.and_then(|()| disk.save_vote(vote)), done, waiters),
         Command::Truncate(since, done) => plain(ok.and_then(|()| disk.truncate(since)), done, waiters),

@@ -8,7 +8,8 @@ use shoal_types::View;
 use tempfile::TempDir;
 
 use super::net::{Net, Node, Weather, cluster, found, leader, until, write};
-use super::{limited, put, slots, task_id};
+use super::{KEY, limited, put, slots, task_id};
+use crate::frame::{DataKey, Frame};
 use crate::media::Files;
 use crate::message::{Answer, Call, Piece, What, decode, encode};
 use crate::snapshot::SnapshotDir;
@@ -403,6 +404,66 @@ async fn managers_that_come_back_after_another_was_forced_end_and_do_not_disturb
     nodes[0].raft().removed().wait_for(|removed| *removed).await.unwrap();
     assert_eq!(new.raft().lineage(), nodes[1].raft().lineage());
     assert!(!votes_for(&new, &nodes[2]).await);
+}
+
+/// Whether anything in `node`'s directory can be read with `key` alone, and whether everything can.
+fn readable(node: &Node, key: &DataKey) -> (bool, bool) {
+    let places = [("log", 16), ("snapshots", 8)];
+    let files = places.iter().flat_map(|(dir, head)| {
+        let files = std::fs::read_dir(node.config.dir.join(dir)).unwrap();
+        files.map(|f| (f.unwrap().path(), *head))
+    });
+    let (mut some, mut all) = (false, true);
+    for (path, head) in files {
+        let bytes = std::fs::read(&path).unwrap();
+        // The vote has two places of its own, without a head.
+        let starts = if path.ends_with("vote") { vec![0, 4096] } else { vec![head] };
+        for mut at in starts {
+            loop {
+                match key.open(&bytes[at..]) {
+                    Ok(Frame::Record { len, .. }) => (some, at) = (true, at + len),
+                    Ok(_) => break,
+                    Err(_) => {
+                        all = false;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    (some, all)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_change_of_keys_nothing_on_disk_needs_the_old_one() {
+    let net = Arc::new(Net::default());
+    let mut nodes = cluster(&net, 3).await;
+    for number in 1..=50 {
+        put(nodes[0].raft(), number, 1).await.unwrap();
+    }
+    all_see(&nodes, 50).await;
+    let (was, new) = (DataKey::new(&KEY), DataKey::new(&[99; 32]));
+    assert_eq!(readable(&nodes[0], &was), (true, true));
+    // The leader, and one that follows; the third one is away, and misses what the log no longer has.
+    nodes[2].kill().await;
+    put(nodes[0].raft(), 51, 1).await.unwrap();
+    for node in &nodes[..2] {
+        node.raft().change_key(&[99; 32]).await.unwrap();
+        assert_eq!(readable(node, &was), (false, false), "the old key is of no use");
+        assert_eq!(readable(node, &new), (true, true), "and the new one is enough");
+    }
+    nodes[2].reopen().await;
+    put(nodes[0].raft(), 52, 1).await.unwrap();
+    all_see(&nodes, 52).await;
+    for place in [0, 1] {
+        nodes[place].kill().await;
+        nodes[place].config.key = DataKey::after(&[99; 32], &[KEY]);
+        nodes[place].reopen().await;
+        nodes[place].raft().shed_older_keys().await.unwrap();
+    }
+    write(&nodes, 53).await;
+    all_see(&nodes, 53).await;
+    same_everywhere(&nodes);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,29 +1,27 @@
-//! A cluster small enough to look at: a view, and the scheduler that lives on it.
+//! A cluster small enough to look at: a store, and the scheduler that lives on it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use shoal_types::change::Both;
+use shoal_store::{Snapshot, Store};
 use shoal_types::object::{Meta, NodeDescription, NodeState, NodeStatus, Platform, TaskStatus};
 use shoal_types::spec::{
     Annotations, EndpointSpec, NodeRole, NodeSpec, Placement, PortConfig, Preference, PublishMode,
     ResourceRequirements, Resources, Spread, TaskSpec,
 };
-use shoal_types::view::List;
 use shoal_types::{
-    Change, Cluster, Config, ConfigId, Event, GenericResource, Id, Node, NodeId, Secret, SecretId, Service, ServiceId,
-    Step, Task, TaskId, TaskPatch, TaskState, Timestamp, View, generic,
+    Change, Event, GenericResource, Id, Node, NodeId, Object, Step, Task, TaskState, Timestamp, View, generic,
 };
 
 use crate::Scheduler;
 
 #[derive(Default)]
 pub struct World {
-    nodes: BTreeMap<NodeId, Arc<Node>>,
-    tasks: BTreeMap<TaskId, Arc<Task>>,
+    store: Store,
+    /// What the store holds now.
+    view: Snapshot,
     scheduler: Scheduler,
     history: Vec<Event>,
-    version: u64,
     pub now: Timestamp,
 }
 
@@ -157,22 +155,18 @@ impl World {
     }
 
     pub fn put_node(&mut self, node: Node) {
-        let after = Some(Arc::new(node));
-        let before = self.nodes.insert(after.as_ref().unwrap().id, after.clone().unwrap());
-        self.tell(Event::Node(Both { before, after }));
+        self.write(Change::Put(Object::Node(Arc::new(node))));
     }
 
     pub fn add(&mut self, task: Task) {
-        self.version += 1;
-        let meta = Meta { version: self.version, ..task.meta };
-        let after = Arc::new(Task { meta, ..task });
-        let before = self.tasks.insert(after.id, after.clone());
-        self.tell(Event::Task(Both { before, after: Some(after) }));
+        self.write(Change::Put(Object::Task(Arc::new(task))));
     }
 
-    fn tell(&mut self, event: Event) {
-        self.scheduler.handle(&event);
-        self.history.push(event);
+    fn write(&mut self, change: Change) {
+        let events = self.store.apply(self.store.index() + 1, self.now, &[change]);
+        self.view = self.store.snapshot();
+        events.iter().for_each(|event| self.scheduler.handle(event));
+        self.history.extend(events);
     }
 
     /// Hands the scheduler every event so far once more.
@@ -198,10 +192,7 @@ impl World {
 
     /// What the scheduler wants done now.
     pub fn decide(&mut self) -> Step {
-        let mut scheduler = std::mem::take(&mut self.scheduler);
-        let step = scheduler.step(self, self.now);
-        self.scheduler = scheduler;
-        step
+        self.scheduler.step(&self.view, self.now)
     }
 
     /// Does what the scheduler wants until it wants no more; the number of changes.
@@ -214,92 +205,37 @@ impl World {
             }
             changes += step.changes.len();
             for change in step.changes {
-                let Change::Patch(patch) = change else { panic!("the scheduler only patches tasks") };
-                self.patch(&patch);
+                let Change::Patch(patch) = &change else { panic!("the scheduler only patches tasks") };
+                let is_free = self.view.task(patch.id).is_some_and(|task| task.node_id.is_none());
+                assert!(is_free || patch.node_id.is_none(), "a task keeps its node");
+                self.write(change);
             }
         }
     }
 
-    fn patch(&mut self, patch: &TaskPatch) {
-        let before = self.tasks[&patch.id].clone();
-        assert!(before.node_id.is_none() || patch.node_id.is_none(), "a task keeps its node");
-        self.add(patch.apply(&before));
-    }
-
     pub fn task(&self, n: u64) -> &Task {
-        &self.tasks[&id(n)]
+        self.view.task(id(n)).unwrap()
     }
 
     pub fn all_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.tasks.values()
+        self.view.tasks()
     }
 
     pub fn all_nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
-        self.nodes.values()
+        self.view.nodes()
     }
 
     pub fn nodes_of_tasks(&self) -> Vec<Option<NodeId>> {
-        self.tasks.values().map(|t| t.node_id).collect()
+        self.view.tasks().map(|t| t.node_id).collect()
     }
 
     /// Active tasks on each node.
     pub fn tasks_per_node(&self) -> Vec<usize> {
-        let on = |node| self.tasks.values().filter(|t| t.is_active() && t.node_id == Some(node)).count();
-        self.nodes.keys().map(|node| on(*node)).collect()
+        let on = |node| self.view.tasks().filter(|t| t.is_active() && t.node_id == Some(node)).count();
+        self.view.nodes().map(|node| on(node.id)).collect()
     }
 
     pub fn used_nodes(&self) -> BTreeSet<NodeId> {
-        self.tasks.values().filter_map(|t| t.node_id).collect()
-    }
-}
-
-impl View for World {
-    fn cluster(&self) -> Option<&Arc<Cluster>> {
-        None
-    }
-    fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
-        self.nodes.get(&id)
-    }
-    fn nodes(&self) -> List<'_, Node> {
-        Box::new(self.nodes.values())
-    }
-    fn service(&self, _: ServiceId) -> Option<&Arc<Service>> {
-        None
-    }
-    fn service_named(&self, _: &str) -> Option<&Arc<Service>> {
-        None
-    }
-    fn services(&self) -> List<'_, Service> {
-        Box::new(std::iter::empty())
-    }
-    fn task(&self, id: TaskId) -> Option<&Arc<Task>> {
-        self.tasks.get(&id)
-    }
-    fn tasks(&self) -> List<'_, Task> {
-        Box::new(self.tasks.values())
-    }
-    fn tasks_of(&self, service: ServiceId) -> List<'_, Task> {
-        Box::new(self.tasks.values().filter(move |t| t.service_id == service))
-    }
-    fn tasks_on(&self, node: NodeId) -> List<'_, Task> {
-        Box::new(self.tasks.values().filter(move |t| t.node_id == Some(node)))
-    }
-    fn secret(&self, _: SecretId) -> Option<&Arc<Secret>> {
-        None
-    }
-    fn secret_named(&self, _: &str) -> Option<&Arc<Secret>> {
-        None
-    }
-    fn secrets(&self) -> List<'_, Secret> {
-        Box::new(std::iter::empty())
-    }
-    fn config(&self, _: ConfigId) -> Option<&Arc<Config>> {
-        None
-    }
-    fn config_named(&self, _: &str) -> Option<&Arc<Config>> {
-        None
-    }
-    fn configs(&self) -> List<'_, Config> {
-        Box::new(std::iter::empty())
+        self.view.tasks().filter_map(|t| t.node_id).collect()
     }
 }

@@ -249,5 +249,5 @@ fn managers_that_come_back_to_a_cluster_that_went_on_by_force_are_its_workers(cl
     cluster.replicas(1, 3)?;
     cluster.update_node(1, &cluster.id(2)?, &json!({"Role": "manager"}))?;
     cluster.wait_managers(1, 2)?;
-    cluster.cx(2).see_service(&after).map(drop)
+    cluster.until("it answers as a manager", SOON, || cluster.cx(2).see_service(&after).map(drop))
 }

@@ -1,23 +1,23 @@
 //! A cluster in memory with virtual time: a store, a scheduler and agents as simple as can be, around the real planner.
 
 mod agent;
-mod store;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use shoal_plan::Planner;
-use shoal_types::object::{JobStatus, NodeDescription, NodeState, NodeStatus, TaskStatus, UpdateStatus};
+use shoal_store::Store;
+use shoal_types::object::{JobStatus, NodeDescription, NodeState, NodeStatus, RootCa, TaskStatus, UpdateStatus};
 use shoal_types::spec::{
-    Availability, ContainerSpec, NodeRole, NodeSpec, Placement, Replicated, ReplicatedJob, Resources, RestartCondition,
-    RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateState,
+    Availability, ClusterSpec, ContainerSpec, NodeRole, NodeSpec, Placement, Replicated, ReplicatedJob, Resources,
+    RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateState,
 };
 use shoal_types::{
-    Change, Id, IdSource, Meta, Nanos, Node, NodeId, Object, ObjectKind, Service, ServiceId, Step, Task, TaskId,
-    TaskPatch, TaskState, Timestamp, View, after,
+    Change, Cluster, Event, Id, IdSource, Meta, Nanos, Node, NodeId, Object, ObjectKind, Service, ServiceId, Step,
+    Task, TaskId, TaskPatch, TaskState, Timestamp, View, after,
 };
 
-pub use store::Store;
+pub use shoal_store::Snapshot;
 
 pub const SECOND: Nanos = 1_000_000_000;
 pub const MS: Nanos = 1_000_000;
@@ -27,7 +27,9 @@ pub struct Ids(u64);
 
 /// The cluster.
 pub struct World {
-    pub store: Store,
+    /// What the store holds now.
+    pub store: Snapshot,
+    written: Store,
     pub now: Timestamp,
     pub planner: Planner,
     pub ids: Ids,
@@ -57,7 +59,8 @@ impl World {
     /// A cluster with `nodes` ready nodes.
     pub fn new(nodes: usize) -> Self {
         let mut world = Self {
-            store: Store::default(),
+            store: Snapshot::default(),
+            written: Store::new(),
             now: Timestamp::from_second(1_700_000_000).expect("a valid time"),
             planner: Planner::new(),
             ids: Ids(0),
@@ -68,7 +71,8 @@ impl World {
             wake_at: None,
             entered: HashMap::new(),
         };
-        world.store.cluster = Some(Arc::new(store::cluster(&mut world.ids)));
+        let cluster = cluster(&mut world.ids);
+        world.write(&[Change::Put(Object::Cluster(Arc::new(cluster)))]);
         for _ in 0..nodes {
             world.add_node();
         }
@@ -245,8 +249,15 @@ impl World {
         }
     }
 
+    /// Applies changes as one transaction, which the planner does not hear of.
+    pub fn write(&mut self, changes: &[Change]) -> Vec<Event> {
+        let events = self.written.apply(self.written.index() + 1, self.now, changes);
+        self.store = self.written.snapshot();
+        events
+    }
+
     fn apply(&mut self, changes: &[Change]) {
-        for event in self.store.apply(changes, self.now) {
+        for event in self.write(changes) {
             self.planner.handle(&event);
         }
         let tasks: Vec<_> = self.store.tasks().map(|t| (t.id, t.status.state, t.desired_state)).collect();
@@ -386,5 +397,27 @@ pub fn no_slot_is_overfull(world: &World) {
     for ((_, slot, node), (containers, wanted, limit)) in slots {
         assert!(containers <= limit, "{containers} containers in slot {slot} {node:?} at {}", world.now);
         assert!(wanted <= limit, "{wanted} wanted tasks in slot {slot} {node:?} at {}", world.now);
+    }
+}
+
+/// A cluster with the settings of a new one.
+fn cluster(ids: &mut dyn IdSource) -> Cluster {
+    let root_ca = RootCa {
+        cert_pem: String::new(),
+        key_pem: String::new(),
+        worker_token: String::new(),
+        manager_token: String::new(),
+    };
+    Cluster {
+        id: Id::new(ids),
+        meta: Meta::default(),
+        spec: ClusterSpec::initial(),
+        root_ca,
+        default_addr_pool: Vec::new(),
+        subnet_size: 24,
+        data_path_port: 0,
+        blacklist: Default::default(),
+        unlock_keys: None,
+        root_rotation: None,
     }
 }

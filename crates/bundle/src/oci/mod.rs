@@ -8,7 +8,7 @@ mod devices;
 mod mounts;
 mod resources;
 mod seccomp;
-pub(crate) mod security;
+pub mod security;
 mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,12 +18,12 @@ use bollard_stubs::models::{HostConfig, HostConfigCgroupnsModeEnum as CgroupNs};
 use oci_spec::runtime::{LinuxResources, PosixRlimitType, Process, Spec};
 use serde_json::{Value, json};
 
-pub(crate) use devices::parse_rule;
-pub(crate) use mounts::Shm;
-pub(crate) use seccomp::go_arch;
-pub(crate) use users::{User, resolve_in};
+pub use devices::parse_rule;
+pub use mounts::Shm;
+pub use seccomp::go_arch;
+pub use users::{User, resolve_in};
 
-use crate::container::spec::{ContainerSpec, MountSpec};
+use crate::container::{ContainerSpec, MountSpec};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use security::{Seccomp, Security};
@@ -49,7 +49,7 @@ const INIT_PATH: &str = "/sbin/docker-init";
 
 /// A namespace of the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Namespace {
+pub enum Namespace {
     /// A new one.
     Own,
     /// The host's.
@@ -60,17 +60,26 @@ pub(crate) enum Namespace {
 
 /// What a configuration is made from beside the container's own record.
 #[derive(Debug)]
-pub(crate) struct Input<'a> {
+pub struct Input<'a> {
+    /// The record.
     pub spec: &'a ContainerSpec,
+    /// The machine.
     pub node: &'a Host,
     /// Mounted root file system.
     pub rootfs: PathBuf,
+    /// Whom its process runs as.
     pub user: User,
+    /// Its host name.
     pub hostname: &'a str,
+    /// Its network namespace.
     pub network: Namespace,
+    /// Its process namespace.
     pub pid: Namespace,
+    /// Its namespace of shared memory and semaphores.
     pub ipc: Namespace,
+    /// Its namespace of host names.
     pub uts: Namespace,
+    /// Its `/dev/shm`.
     pub shm: Shm,
     /// Mounts with their sources found and made.
     pub mounts: &'a [MountSpec],
@@ -83,18 +92,18 @@ pub(crate) struct Input<'a> {
 }
 
 /// A resource limit's OCI name; `None`: there is none such.
-pub(crate) fn rlimit(name: &str) -> Option<PosixRlimitType> {
+pub fn rlimit(name: &str) -> Option<PosixRlimitType> {
     format!("RLIMIT_{}", name.to_ascii_uppercase()).parse().ok()
 }
 
 /// The capabilities of a container.
-pub(crate) fn capabilities(host: &HostConfig) -> Result<BTreeSet<String>> {
+pub fn capabilities(host: &HostConfig) -> Result<BTreeSet<String>> {
     let list = |names: &Option<Vec<String>>| names.clone().unwrap_or_default();
     caps::bounding(&list(&host.cap_add), &list(&host.cap_drop), host.privileged.unwrap_or_default())
 }
 
 /// What a request says about security, checked.
-pub(crate) fn security(host: &HostConfig, node: &Host) -> Result<Security> {
+pub fn security(host: &HostConfig, node: &Host) -> Result<Security> {
     let security = security::parse(host.security_opt.as_deref().unwrap_or_default(), node.apparmor)?;
     if let Seccomp::Profile(text) = &security.seccomp {
         let facts = seccomp::Facts { caps: &BTreeSet::new(), machine: &node.machine, kernel: &node.kernel };
@@ -104,7 +113,7 @@ pub(crate) fn security(host: &HostConfig, node: &Host) -> Result<Security> {
 }
 
 /// The OCI configuration.
-pub(crate) fn build(input: &Input<'_>) -> Result<Spec> {
+pub fn build(input: &Input<'_>) -> Result<Spec> {
     let host = &input.spec.host_config;
     let process = container_process(input)?;
     let security = security(host, input.node)?;
@@ -141,7 +150,7 @@ fn container_process(input: &Input<'_>) -> Result<Process> {
         node: input.node,
         user: &input.user,
         args,
-        env: crate::container::merge::environment(&spec.config, input.hostname, spec.tty()),
+        env: crate::merge::environment(&spec.config, input.hostname, spec.tty()),
         cwd: workdir.to_owned(),
         tty: spec.tty(),
         privileged: spec.host_config.privileged.unwrap_or_default(),
@@ -150,20 +159,27 @@ fn container_process(input: &Input<'_>) -> Result<Process> {
 
 /// What a process is made from, a container's first or an exec'd one.
 #[derive(Debug)]
-pub(crate) struct ProcessInput<'a> {
+pub struct ProcessInput<'a> {
+    /// The record of its container.
     pub spec: &'a ContainerSpec,
+    /// The machine.
     pub node: &'a Host,
+    /// Whom it runs as.
     pub user: &'a User,
+    /// Program and arguments.
     pub args: Vec<String>,
+    /// Its environment, `NAME=value`.
     pub env: Vec<String>,
+    /// Its working directory.
     pub cwd: String,
+    /// It has a terminal.
     pub tty: bool,
     /// With all capabilities, whatever the container has.
     pub privileged: bool,
 }
 
 /// A process of a container.
-pub(crate) fn process(input: &ProcessInput<'_>) -> Result<Process> {
+pub fn process(input: &ProcessInput<'_>) -> Result<Process> {
     let host = &input.spec.host_config;
     let mut host_caps = host.clone();
     host_caps.privileged = Some(input.privileged);
@@ -277,7 +293,7 @@ fn namespaces(input: &Input<'_>) -> Vec<Value> {
 }
 
 /// As Docker's default: a view of its own where control groups are of version 2.
-pub(crate) fn private_cgroups(host: &HostConfig, node: &Host) -> bool {
+pub fn private_cgroups(host: &HostConfig, node: &Host) -> bool {
     match host.cgroupns_mode {
         Some(CgroupNs::PRIVATE) => true,
         Some(CgroupNs::HOST) => false,
@@ -298,11 +314,10 @@ fn sysctls(input: &Input<'_>) -> BTreeMap<String, String> {
 }
 
 /// New limits for a running container.
-pub(crate) fn limits(host: &HostConfig) -> Result<LinuxResources> {
+pub fn limits(host: &HostConfig) -> Result<LinuxResources> {
     let limits = resources::resources(host)?;
     serde_json::from_value(Value::Object(limits)).map_err(|e| Error::invalid(format!("limits: {e}")))
 }
 
 #[cfg(test)]
-#[path = "spec_tests.rs"]
 mod tests;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 const PERIOD: i64 = 100_000;
 
 /// `linux.resources` without devices.
-pub(crate) fn resources(host: &HostConfig) -> Result<Map<String, Value>> {
+pub fn resources(host: &HostConfig) -> Result<Map<String, Value>> {
     let mut all = Map::new();
     let mut put = |name: &str, value: Map<String, Value>| {
         if !value.is_empty() {

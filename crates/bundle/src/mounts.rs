@@ -7,17 +7,13 @@ use bollard_stubs::models::{
     ContainerConfig, HostConfig, Mount, MountBindOptionsPropagationEnum as Propagation, MountType,
 };
 
-use super::spec::{MountKind, MountSpec};
+use crate::container::{MountKind, MountSpec};
 use crate::error::{Error, Result};
 use crate::names::check_volume_name;
 
 /// All mounts of a request in the order of their destinations, so that one below another comes after it. `inherited` are
 /// those of `--volumes-from`; what the request itself says comes before them.
-pub(crate) fn collect(
-    config: &ContainerConfig,
-    host: &HostConfig,
-    inherited: Vec<MountSpec>,
-) -> Result<Vec<MountSpec>> {
+pub fn collect(config: &ContainerConfig, host: &HostConfig, inherited: Vec<MountSpec>) -> Result<Vec<MountSpec>> {
     let mut all: BTreeMap<String, MountSpec> = BTreeMap::new();
     for mount in inherited {
         all.insert(mount.destination.clone(), mount);
@@ -52,7 +48,7 @@ pub(crate) fn collect(
 }
 
 /// A path in the container, absolute and without `.` and `..`.
-pub(super) fn clean_destination(text: &str, what: impl Fn() -> String) -> Result<String> {
+pub fn clean_destination(text: &str, what: impl Fn() -> String) -> Result<String> {
     let path = clean(text);
     if !text.starts_with('/') {
         return Err(Error::invalid(format!("{}: mount path must be absolute", what())));
@@ -64,7 +60,7 @@ pub(super) fn clean_destination(text: &str, what: impl Fn() -> String) -> Result
 }
 
 /// An absolute path in its shortest form.
-pub(crate) fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     let mut path = PathBuf::from("/");
     for part in Path::new(text).components() {
         match part {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bollard_stubs::models::HostConfigLogConfig;
 
-use super::spec::{ContainerSpec, LogSpec};
+use crate::container::{ContainerSpec, LogSpec};
 use crate::error::{Error, Result};
 use crate::names::short;
 
@@ -12,7 +12,7 @@ const OPTIONS: &[&str] =
     &["max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode"];
 
 /// Which driver a container gets: its own words, else the node's defaults.
-pub(crate) fn effective(
+pub fn effective(
     asked: Option<HostConfigLogConfig>,
     driver: &str,
     options: &BTreeMap<String, String>,
@@ -33,7 +33,7 @@ pub(crate) fn effective(
 ///
 /// # Errors
 /// 400 for an option that there is none of, 501 for a driver that is not there yet.
-pub(crate) fn parse(config: &HostConfigLogConfig) -> Result<LogSpec> {
+pub fn parse(config: &HostConfigLogConfig) -> Result<LogSpec> {
     let options = config.config.clone().unwrap_or_default();
     match config.typ.as_deref().unwrap_or_default() {
         "none" => return Ok(LogSpec::default()),
@@ -82,7 +82,7 @@ fn number(options: &HashMap<String, String>, key: &str) -> Result<Option<u32>> {
 }
 
 /// `10m`, `1.5g`, `100kb`, `4096`: bytes, in powers of 1024.
-pub(crate) fn size(text: &str) -> Option<u64> {
+pub fn size(text: &str) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
     let factor: u64 = match lower[digits.len()..].trim() {
@@ -99,7 +99,7 @@ pub(crate) fn size(text: &str) -> Option<u64> {
 }
 
 /// The attributes that each line of a container's log carries.
-pub(crate) fn attributes(spec: &ContainerSpec) -> BTreeMap<String, String> {
+pub fn attributes(spec: &ContainerSpec) -> BTreeMap<String, String> {
     let options = spec.host_config.log_config.as_ref().and_then(|log| log.config.as_ref());
     let option = |key: &str| options.and_then(|all| all.get(key)).map(String::as_str).unwrap_or_default();
     let names = |key: &str| -> Vec<String> {
@@ -131,7 +131,7 @@ pub(crate) fn attributes(spec: &ContainerSpec) -> BTreeMap<String, String> {
 }
 
 /// Whether a `tag` template says more than is understood.
-pub(crate) fn check_tag(config: &HostConfigLogConfig) -> Result<()> {
+pub fn check_tag(config: &HostConfigLogConfig) -> Result<()> {
     let tag = config.config.as_ref().and_then(|all| all.get("tag")).map(String::as_str).unwrap_or_default();
     let mut rest = tag.to_owned();
     for known in ["{{.ID}}", "{{.FullID}}", "{{.Name}}", "{{.ImageName}}", "{{.DaemonName}}"] {

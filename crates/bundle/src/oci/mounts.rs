@@ -5,11 +5,11 @@ use std::path::Path;
 use bollard_stubs::models::HostConfig;
 use serde_json::{Value, json};
 
-use crate::container::spec::{MountKind, MountSpec};
+use crate::container::{MountKind, MountSpec};
 
 /// Where `/dev/shm` comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Shm {
+pub enum Shm {
     /// A tmpfs of so many bytes.
     Own(i64),
     /// A directory of the host: another container's, or the host's.
@@ -23,7 +23,7 @@ fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Value 
 }
 
 /// The kernel's file systems.
-pub(crate) fn system(host: &HostConfig, host_network: bool, host_pid: bool, shm: &Shm) -> Vec<Value> {
+pub fn system(host: &HostConfig, host_network: bool, host_pid: bool, shm: &Shm) -> Vec<Value> {
     let privileged = host.privileged.unwrap_or_default();
     let access = if privileged { "rw" } else { "ro" };
     let mut all = Vec::new();
@@ -56,13 +56,13 @@ pub(crate) fn system(host: &HostConfig, host_network: bool, host_pid: bool, shm:
 }
 
 /// A file of ours in the container.
-pub(crate) fn file(source: &Path, destination: &str, read_only: bool) -> Value {
+pub fn file(source: &Path, destination: &str, read_only: bool) -> Value {
     let access = if read_only { "ro" } else { "rw" };
     json!({ "destination": destination, "type": "bind", "source": source, "options": ["bind", "rprivate", access] })
 }
 
 /// A mount that the user asked for.
-pub(crate) fn requested(spec: &MountSpec) -> Value {
+pub fn requested(spec: &MountSpec) -> Value {
     if spec.kind == MountKind::Tmpfs {
         let mut options = spec.tmpfs.clone();
         if !spec.rw && !options.iter().any(|option| option == "ro") {

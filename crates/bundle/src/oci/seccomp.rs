@@ -64,7 +64,7 @@ struct When {
 
 /// What the conditions are about.
 #[derive(Debug, Clone)]
-pub(crate) struct Facts<'a> {
+pub struct Facts<'a> {
     /// `CAP_…` names in the bounding set.
     pub caps: &'a BTreeSet<String>,
     /// In Rust's spelling.
@@ -74,7 +74,7 @@ pub(crate) struct Facts<'a> {
 }
 
 /// The default profile for a container.
-pub(crate) fn default(facts: &Facts<'_>) -> LinuxSeccomp {
+pub fn default(facts: &Facts<'_>) -> LinuxSeccomp {
     resolve(serde_json::from_str(DEFAULT).expect("the built-in profile is tested"), facts)
         .expect("the built-in profile is tested")
 }
@@ -83,7 +83,7 @@ pub(crate) fn default(facts: &Facts<'_>) -> LinuxSeccomp {
 ///
 /// # Errors
 /// 400 where it is none.
-pub(crate) fn parse(text: &str, facts: &Facts<'_>) -> Result<LinuxSeccomp> {
+pub fn parse(text: &str, facts: &Facts<'_>) -> Result<LinuxSeccomp> {
     let profile: Profile =
         serde_json::from_str(text).map_err(|e| Error::invalid(format!("Decoding seccomp profile failed: {e}")))?;
     if profile.listener_path.is_some() {
@@ -154,7 +154,7 @@ fn version(text: &str) -> (u32, u32) {
 }
 
 /// Go's name of an architecture, which profiles use.
-pub(crate) fn go_arch(machine: &str) -> &str {
+pub fn go_arch(machine: &str) -> &str {
     match machine {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

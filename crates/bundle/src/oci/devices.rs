@@ -27,13 +27,13 @@ const BASE: &[(&str, Option<i64>, Option<i64>, &str)] = &[
 
 /// Device nodes to make, and access rules for the control group.
 #[derive(Debug, Default)]
-pub(crate) struct Devices {
+pub struct Devices {
     pub nodes: Vec<Value>,
     pub rules: Vec<Value>,
 }
 
 /// The devices of a container.
-pub(crate) fn devices(host: &HostConfig) -> Result<Devices> {
+pub fn devices(host: &HostConfig) -> Result<Devices> {
     let mut all = Devices::default();
     if host.privileged.unwrap_or_default() {
         all.rules.push(json!({ "allow": true, "access": "rwm" }));
@@ -120,7 +120,7 @@ fn check_access(access: &str) -> Result<()> {
 }
 
 /// `c 1:3 rwm`, `b *:* r`.
-pub(crate) fn parse_rule(text: &str) -> Result<Value> {
+pub fn parse_rule(text: &str) -> Result<Value> {
     let invalid = || Error::invalid(format!("invalid device cgroup rule format: '{text}'"));
     let words: Vec<&str> = text.split_whitespace().collect();
     let [kind @ ("a" | "b" | "c"), numbers, access] = words[..] else { return Err(invalid()) };

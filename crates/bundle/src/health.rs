@@ -1,4 +1,4 @@
-//! Health of a container, as a state machine over probe results. Pure; the probes are run by [`crate::probe`].
+//! Health of a container, as a state machine over probe results. Pure; the engine runs the probes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,14 +10,16 @@ use serde::{Deserialize, Serialize};
 /// How many results are kept.
 const KEPT: usize = 5;
 /// How much output of a probe is kept, in bytes.
-pub(crate) const MAX_OUTPUT: usize = 4096;
+pub const MAX_OUTPUT: usize = 4096;
 
 /// What to run and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HealthPlan {
+pub struct HealthPlan {
     /// Program and arguments.
     pub command: Vec<String>,
+    /// Pause between probes.
     pub interval: Duration,
+    /// A probe that takes longer has failed.
     pub timeout: Duration,
     /// After the start, failures do not count for so long.
     pub start_period: Duration,
@@ -29,7 +31,8 @@ pub(crate) struct HealthPlan {
 
 /// How healthy a container is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct HealthState {
+pub struct HealthState {
+    /// What the newest results say.
     pub status: Status,
     /// Failures in a row.
     pub streak: u32,
@@ -40,19 +43,25 @@ pub(crate) struct HealthState {
 /// Docker's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Status {
+pub enum Status {
+    /// Too few results yet.
     Starting,
+    /// The newest probe succeeded.
     Healthy,
+    /// So many probes in a row failed that it counts.
     Unhealthy,
 }
 
 /// A probe's result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Probe {
+pub struct Probe {
+    /// When it began.
     pub start: Timestamp,
+    /// When it ended.
     pub end: Timestamp,
     /// 0: healthy; -1: it could not be run or took too long.
     pub exit_code: i32,
+    /// What it printed, cut.
     pub output: String,
 }
 
@@ -161,7 +170,7 @@ impl Probe {
 }
 
 /// Whether a failed probe of a container is an event, and which (`health_status: healthy`).
-pub(crate) fn event(status: Status) -> String {
+pub fn event(status: Status) -> String {
     format!("health_status: {}", status.word())
 }
 

@@ -3,9 +3,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
 
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BatchSize, BenchmarkId, Criterion};
 use shoal_schedule::Scheduler;
 use shoal_store::{Snapshot, Store};
@@ -14,10 +12,9 @@ use shoal_types::spec::{
     Annotations, ContainerSpec, NodeRole, NodeSpec, Placement, Preference, ResourceRequirements, Resources, Spread,
     TaskSpec,
 };
-use shoal_types::{Change, Id, IdSource, Meta, Node, Object, Task, TaskState, Timestamp, View};
+use shoal_types::{Change, Id, Meta, Node, Object, Task, TaskState, Timestamp, View};
 
-/// Identifiers in the order of a counter, scrambled.
-struct Ids(u64);
+use crate::{CpuTime, Ids};
 
 /// Nodes, tasks, and how many tasks are of one service.
 #[derive(Clone, Copy)]
@@ -26,50 +23,6 @@ struct Shape {
     tasks: u64,
     of_one: u64,
     is_picky: bool,
-}
-
-/// Time of this thread on a processor: what else the machine does must not count.
-struct CpuTime;
-
-impl Measurement for CpuTime {
-    type Intermediate = Duration;
-    type Value = Duration;
-
-    fn start(&self) -> Duration {
-        let told = std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel tells of this thread");
-        let nanos = told.split_whitespace().next().and_then(|n| n.parse().ok());
-        Duration::from_nanos(nanos.expect("its first number is the time on a processor"))
-    }
-
-    fn end(&self, start: Duration) -> Duration {
-        self.start() - start
-    }
-
-    fn add(&self, a: &Duration, b: &Duration) -> Duration {
-        *a + *b
-    }
-
-    fn zero(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn to_f64(&self, value: &Duration) -> f64 {
-        value.as_nanos() as f64
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
-    }
-}
-
-impl IdSource for Ids {
-    fn random(&mut self) -> [u8; 17] {
-        self.0 += 1;
-        let mut bytes = [0; 17];
-        bytes[..8].copy_from_slice(&self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
-        bytes[8..16].copy_from_slice(&self.0.to_be_bytes());
-        bytes
-    }
 }
 
 fn node(n: u64, ids: &mut Ids) -> Node {
@@ -157,7 +110,8 @@ fn schedule(state: Snapshot) -> Store {
     store
 }
 
-fn bench(c: &mut Criterion<CpuTime>) {
+/// Runs them.
+pub fn bench(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("schedule");
     group.sample_size(10);
     for (name, nodes, tasks, of_one, is_picky) in [
@@ -176,10 +130,4 @@ fn bench(c: &mut Criterion<CpuTime>) {
         });
     }
     group.finish();
-}
-
-fn main() {
-    let mut criterion = Criterion::default().with_measurement(CpuTime).configure_from_args();
-    bench(&mut criterion);
-    criterion.final_summary();
 }

@@ -21,7 +21,7 @@ const FISHES: &[&str] = &[
 ];
 
 /// A new id of a container, exec or volume: 64 hexadecimal digits.
-pub(crate) fn new_id(rng: &mut impl Rng) -> String {
+pub fn new_id(rng: &mut impl Rng) -> String {
     loop {
         let id = hex::encode(rng.random::<[u8; 32]>());
         // a short id of digits only could be taken for a number by other programs
@@ -32,7 +32,7 @@ pub(crate) fn new_id(rng: &mut impl Rng) -> String {
 }
 
 /// The first twelve digits of an id.
-pub(crate) fn short(id: &str) -> &str {
+pub fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
 
@@ -42,7 +42,7 @@ pub fn random_name() -> String {
 }
 
 /// A name for a container that was given none; later attempts get a number, so that one is free soon.
-pub(crate) fn new_name(rng: &mut impl Rng, attempt: usize) -> String {
+pub fn new_name(rng: &mut impl Rng, attempt: usize) -> String {
     let pick = |words: &[&'static str], rng: &mut _| *words.choose(rng).expect("the lists are not empty");
     let (mood, fish) = (pick(MOODS, rng), pick(FISHES, rng));
     match attempt {
@@ -52,7 +52,7 @@ pub(crate) fn new_name(rng: &mut impl Rng, attempt: usize) -> String {
 }
 
 /// Whether `name` can be a container's or volume's: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
-pub(crate) fn is_restricted_name(name: &str) -> bool {
+pub fn is_restricted_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
         && name.len() >= 2
@@ -60,7 +60,7 @@ pub(crate) fn is_restricted_name(name: &str) -> bool {
 }
 
 /// Checks a container name, which may begin with a slash; returns it without.
-pub(crate) fn check_container_name(name: &str) -> Result<&str> {
+pub fn check_container_name(name: &str) -> Result<&str> {
     let bare = name.strip_prefix('/').unwrap_or(name);
     if is_restricted_name(bare) {
         return Ok(bare);
@@ -69,7 +69,7 @@ pub(crate) fn check_container_name(name: &str) -> Result<&str> {
 }
 
 /// Checks a volume name.
-pub(crate) fn check_volume_name(name: &str) -> Result<()> {
+pub fn check_volume_name(name: &str) -> Result<()> {
     if name.len() == 1 {
         return Err(Error::invalid("volume name is too short, names should be at least two alphanumeric characters"));
     }

@@ -32,7 +32,7 @@ fn what_the_client_always_sends_is_accepted() {
         "CpuCount":0,"CpuPercent":0,"IOMaximumIOps":0,"IOMaximumBandwidth":0}}"#;
     let body: bollard_stubs::models::ContainerCreateBody = serde_json::from_str(body).unwrap();
     let mut host = body.host_config.clone().unwrap();
-    let mut config = crate::container::merge::portable(body);
+    let mut config = crate::merge::portable(body);
     refuse_unsupported(&config, &host).unwrap();
     check(&mut config, &host, &node()).unwrap();
     assert_eq!(drop_impossible(&mut host, &node()), Vec::<String>::new());

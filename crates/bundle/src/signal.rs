@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// 400 `invalid signal: …` where there is none such.
-pub(crate) fn parse(text: &str) -> Result<i32> {
+pub fn parse(text: &str) -> Result<i32> {
     let invalid = || Error::invalid(format!("invalid signal: {text}"));
     if let Ok(number) = text.parse::<i32>() {
         return if (1..=64).contains(&number) { Ok(number) } else { Err(invalid()) };
@@ -30,7 +30,7 @@ pub(crate) fn parse(text: &str) -> Result<i32> {
 }
 
 /// The number as an event's `signal` attribute has it.
-pub(crate) fn text(signal: i32) -> String {
+pub fn text(signal: i32) -> String {
     signal.to_string()
 }
 
@@ -51,9 +51,9 @@ fn real_time(name: &str) -> Option<i32> {
 }
 
 /// SIGKILL.
-pub(crate) const KILL: i32 = libc::SIGKILL;
+pub const KILL: i32 = libc::SIGKILL;
 /// SIGTERM, what stops a container that names nothing else.
-pub(crate) const TERM: i32 = libc::SIGTERM;
+pub const TERM: i32 = libc::SIGTERM;
 
 #[cfg(test)]
 mod tests {

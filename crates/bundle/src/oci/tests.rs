@@ -1,7 +1,7 @@
 use bollard_stubs::models::{ContainerConfig, ResourcesUlimits};
 
 use super::*;
-use crate::container::spec::{LogSpec, NetworkSpec};
+use crate::container::{LogSpec, NetworkSpec};
 
 fn container(host: HostConfig, config: ContainerConfig) -> ContainerSpec {
     ContainerSpec {

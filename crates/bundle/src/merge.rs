@@ -8,7 +8,7 @@ use shoal_image as image;
 use crate::error::{Error, Result};
 
 /// The part of a request that goes with a container wherever it runs.
-pub(crate) fn portable(body: ContainerCreateBody) -> ContainerConfig {
+pub fn portable(body: ContainerCreateBody) -> ContainerConfig {
     ContainerConfig {
         hostname: body.hostname,
         domainname: body.domainname,
@@ -38,7 +38,7 @@ pub(crate) fn portable(body: ContainerCreateBody) -> ContainerConfig {
 }
 
 /// Fills in what the request leaves to the image, and returns program and arguments.
-pub(crate) fn merge(config: &mut ContainerConfig, image: &image::ContainerConfig) -> Result<(String, Vec<String>)> {
+pub fn merge(config: &mut ContainerConfig, image: &image::ContainerConfig) -> Result<(String, Vec<String>)> {
     if is_empty(config.user.as_deref()) {
         config.user = Some(image.user.clone());
     }
@@ -134,7 +134,7 @@ fn merge_command(config: &mut ContainerConfig, image: &image::ContainerConfig) -
 
 /// The process's environment: defaults, then what the container says, later entries in the place of earlier ones of the
 /// same name. An entry without `=` takes a name out.
-pub(crate) fn environment(config: &ContainerConfig, hostname: &str, tty: bool) -> Vec<String> {
+pub fn environment(config: &ContainerConfig, hostname: &str, tty: bool) -> Vec<String> {
     let mut order: Vec<String> = Vec::new();
     let mut values: BTreeMap<String, String> = BTreeMap::new();
     let mut set = |entry: &str| {

@@ -2,72 +2,23 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
 
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BatchSize, Criterion};
 use shoal_plan::Planner;
 use shoal_store::Store;
 use shoal_types::object::TaskStatus;
 use shoal_types::spec::{ContainerSpec, Replicated, ServiceMode, ServiceSpec, TaskSpec};
-use shoal_types::{
-    Change, Id, IdSource, Meta, NodeId, Object, Service, ServiceId, Task, TaskPatch, TaskState, Timestamp, View,
-};
+use shoal_types::{Change, Id, Meta, NodeId, Object, Service, ServiceId, Task, TaskPatch, TaskState, Timestamp, View};
+
+use crate::{CpuTime, Ids};
 
 const TASKS: i64 = 100_000;
-
-/// Identifiers in the order of a counter, scrambled.
-struct Ids(u64);
 
 /// A planner and the store that it plans for.
 struct World {
     store: Store,
     planner: Planner,
     ids: Ids,
-}
-
-/// Time of this thread on a processor: what else the machine does must not count.
-struct CpuTime;
-
-impl Measurement for CpuTime {
-    type Intermediate = Duration;
-    type Value = Duration;
-
-    fn start(&self) -> Duration {
-        let told = std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel tells of this thread");
-        let nanos = told.split_whitespace().next().and_then(|n| n.parse().ok());
-        Duration::from_nanos(nanos.expect("its first number is the time on a processor"))
-    }
-
-    fn end(&self, start: Duration) -> Duration {
-        self.start() - start
-    }
-
-    fn add(&self, a: &Duration, b: &Duration) -> Duration {
-        *a + *b
-    }
-
-    fn zero(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn to_f64(&self, value: &Duration) -> f64 {
-        value.as_nanos() as f64
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
-    }
-}
-
-impl IdSource for Ids {
-    fn random(&mut self) -> [u8; 17] {
-        self.0 += 1;
-        let mut bytes = [0; 17];
-        bytes[..8].copy_from_slice(&self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
-        bytes[8..16].copy_from_slice(&self.0.to_be_bytes());
-        bytes
-    }
 }
 
 impl World {
@@ -133,7 +84,8 @@ fn observe(task: &Task, node_id: Option<NodeId>, state: TaskState) -> Change {
     Change::Patch(TaskPatch { node_id, status, ..TaskPatch::of(task.id) })
 }
 
-fn bench(c: &mut Criterion<CpuTime>) {
+/// Runs them.
+pub fn bench(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("plan, 100k tasks");
     group.sample_size(10);
     group.bench_function("a new service", |b| b.iter_with_large_drop(|| World::new(TASKS)));
@@ -168,10 +120,4 @@ fn bench(c: &mut Criterion<CpuTime>) {
         });
     });
     group.finish();
-}
-
-fn main() {
-    let mut criterion = Criterion::default().with_measurement(CpuTime).configure_from_args();
-    bench(&mut criterion);
-    criterion.final_summary();
 }

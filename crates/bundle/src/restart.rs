@@ -11,8 +11,10 @@ const STABLE: Duration = Duration::from_secs(10);
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ended {
+pub struct Ended {
+    /// What its process ended with.
     pub exit_code: i32,
+    /// How long it ran.
     pub ran: Duration,
     /// A person stopped or killed it.
     pub manually: bool,
@@ -23,7 +25,7 @@ pub(crate) struct Ended {
 }
 
 /// The pause before the next start; `None`: it stays ended.
-pub(crate) fn plan_restart(policy: Option<&RestartPolicy>, ended: Ended) -> Option<Duration> {
+pub fn plan_restart(policy: Option<&RestartPolicy>, ended: Ended) -> Option<Duration> {
     let wanted = match name(policy) {
         Name::EMPTY | Name::NO => false,
         Name::ALWAYS | Name::UNLESS_STOPPED => true,
@@ -40,7 +42,7 @@ pub(crate) fn plan_restart(policy: Option<&RestartPolicy>, ended: Ended) -> Opti
 }
 
 /// Whether a container that does not run is started when the daemon starts.
-pub(crate) fn starts_with_the_daemon(policy: Option<&RestartPolicy>, ended: Ended) -> bool {
+pub fn starts_with_the_daemon(policy: Option<&RestartPolicy>, ended: Ended) -> bool {
     match name(policy) {
         Name::EMPTY | Name::NO => false,
         Name::ALWAYS => true,
@@ -50,7 +52,7 @@ pub(crate) fn starts_with_the_daemon(policy: Option<&RestartPolicy>, ended: Ende
 }
 
 /// The policy's name, `no` where there is none.
-pub(crate) fn name(policy: Option<&RestartPolicy>) -> Name {
+pub fn name(policy: Option<&RestartPolicy>) -> Name {
     policy.and_then(|policy| policy.name).unwrap_or(Name::NO)
 }
 

@@ -5,9 +5,9 @@ use bollard_stubs::models::{
     ContainerConfig, HostConfig, HostConfigIsolationEnum as Isolation, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::mounts::clean;
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::mounts::clean;
 use crate::{health, signal};
 
 const MIN_MEMORY: i64 = 6 << 20;
@@ -22,7 +22,7 @@ fn some<T>(list: &Option<Vec<T>>) -> bool {
 }
 
 /// Refuses what is not there yet, by its name in the API.
-pub(crate) fn refuse_unsupported(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
+pub fn refuse_unsupported(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
     let nonzero = |value: Option<i64>| value.unwrap_or_default() != 0;
     let fields = [
         (config.network_disabled.unwrap_or_default(), "NetworkDisabled"),
@@ -47,7 +47,7 @@ pub(crate) fn refuse_unsupported(config: &ContainerConfig, host: &HostConfig) ->
         "" | "local" => {}
         other => return Err(Error::unsupported(format!("the volume driver {other:?}"))),
     }
-    if !matches!(text(&host.runtime), "" | crate::info::RUNTIME) {
+    if !matches!(text(&host.runtime), "" | crate::RUNTIME) {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", text(&host.runtime))));
     }
     match host.isolation {
@@ -57,7 +57,7 @@ pub(crate) fn refuse_unsupported(config: &ContainerConfig, host: &HostConfig) ->
 }
 
 /// Refuses what makes no sense.
-pub(crate) fn check(config: &mut ContainerConfig, host: &HostConfig, node: &Host) -> Result<()> {
+pub fn check(config: &mut ContainerConfig, host: &HostConfig, node: &Host) -> Result<()> {
     let workdir = text(&config.working_dir);
     if !workdir.is_empty() {
         if !workdir.starts_with('/') {
@@ -129,11 +129,11 @@ fn check_health(config: &ContainerConfig) -> Result<()> {
 }
 
 /// Also for `update`.
-pub(crate) fn check_restart(policy: Option<&RestartPolicy>, auto_remove: bool) -> Result<()> {
+pub fn check_restart(policy: Option<&RestartPolicy>, auto_remove: bool) -> Result<()> {
     use RestartPolicyNameEnum as Name;
     let Some(policy) = policy else { return Ok(()) };
     let retries = policy.maximum_retry_count.unwrap_or_default();
-    let name = super::restart::name(Some(policy));
+    let name = crate::restart::name(Some(policy));
     match name {
         Name::ON_FAILURE if retries < 0 => {
             return Err(Error::invalid("invalid restart policy: maximum retry count cannot be negative"));
@@ -217,7 +217,7 @@ fn check_sysctl(key: &str, host_network: bool, host_ipc: bool) -> Result<()> {
 }
 
 /// Also for `update`.
-pub(crate) fn check_resources(host: &HostConfig, node: &Host) -> Result<()> {
+pub fn check_resources(host: &HostConfig, node: &Host) -> Result<()> {
     let value = |field: Option<i64>| field.unwrap_or_default();
     let (memory, swap) = (value(host.memory), value(host.memory_swap));
     let refuse = |wrong: bool, sentence: &str| if wrong { Err(Error::invalid(sentence)) } else { Ok(()) };
@@ -289,7 +289,7 @@ fn online_cpus() -> usize {
 }
 
 /// `0-2,7` as numbers.
-pub(crate) fn parse_cpuset(text: &str) -> Option<Vec<usize>> {
+pub fn parse_cpuset(text: &str) -> Option<Vec<usize>> {
     let mut all = Vec::new();
     for part in text.split(',').filter(|_| !text.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -305,7 +305,7 @@ pub(crate) fn parse_cpuset(text: &str) -> Option<Vec<usize>> {
 fn check_ulimits(host: &HostConfig) -> Result<()> {
     for limit in host.ulimits.iter().flatten() {
         let name = text(&limit.name);
-        if crate::spec::rlimit(name).is_none() {
+        if crate::oci::rlimit(name).is_none() {
             return Err(Error::invalid(format!("invalid ulimit type: {name}")));
         }
         let (soft, hard) = (limit.soft.unwrap_or_default(), limit.hard.unwrap_or_default());
@@ -319,7 +319,7 @@ fn check_ulimits(host: &HostConfig) -> Result<()> {
 }
 
 /// Takes out what this kernel cannot do and says so, as Docker does.
-pub(crate) fn drop_impossible(host: &mut HostConfig, node: &Host) -> Vec<String> {
+pub fn drop_impossible(host: &mut HostConfig, node: &Host) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut drop_if = |impossible: bool, set: bool, clear: &mut dyn FnMut(), what: &str| {
         if impossible && set {
@@ -381,7 +381,7 @@ pub(crate) fn drop_impossible(host: &mut HostConfig, node: &Host) -> Vec<String>
 }
 
 /// What the kernel must be able to do for a request, and cannot.
-pub(crate) fn refuse_impossible(host: &HostConfig, node: &Host) -> Result<()> {
+pub fn refuse_impossible(host: &HostConfig, node: &Host) -> Result<()> {
     let quota = host.nano_cpus.unwrap_or_default() > 0 || host.cpu_quota.unwrap_or_default() > 0;
     if quota && !node.limits.cpu_quota {
         return Err(Error::invalid(

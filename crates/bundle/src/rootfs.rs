@@ -10,7 +10,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 
 /// Opens a path of a root file system.
-pub(crate) fn open(root: &File, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+pub fn open(root: &File, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -18,7 +18,7 @@ pub(crate) fn open(root: &File, path: &Path, flags: OFlag) -> Result<OwnedFd, Er
 }
 
 /// The text of a file of a root file system, up to so many bytes. One that is not there, or no plain file, is empty.
-pub(crate) fn read(rootfs: &Path, path: &str, most: u64) -> io::Result<String> {
+pub fn read(rootfs: &Path, path: &str, most: u64) -> io::Result<String> {
     let root = File::open(rootfs)?;
     // a pipe or a device in the place of the file must not stop the daemon
     let file = match open(&root, Path::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
@@ -35,7 +35,7 @@ pub(crate) fn read(rootfs: &Path, path: &str, most: u64) -> io::Result<String> {
 }
 
 /// Makes a directory, and those above it, in a root file system. `false`: something that is no directory is in the way.
-pub(crate) fn ensure_dir(rootfs: &Path, path: &str) -> io::Result<bool> {
+pub fn ensure_dir(rootfs: &Path, path: &str) -> io::Result<bool> {
     let root = File::open(rootfs)?;
     let mut done = PathBuf::from(".");
     for part in Path::new(path).components() {

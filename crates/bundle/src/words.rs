@@ -3,7 +3,7 @@
 use std::io;
 
 /// `no such file or directory`.
-pub(crate) fn io(error: &io::Error) -> String {
+pub fn io(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(code) => {
             let text = nix::errno::Errno::from_raw(code).desc();

@@ -4,8 +4,10 @@ use crate::error::{Error, Result};
 
 /// What the options ask for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Security {
+pub struct Security {
+    /// No program gives it more rights than it has.
     pub no_new_privileges: bool,
+    /// Which system calls it may make.
     pub seccomp: Seccomp,
     /// AppArmor profile; `None`: none named.
     pub apparmor: Option<String>,
@@ -13,7 +15,7 @@ pub(crate) struct Security {
 
 /// Which seccomp profile.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) enum Seccomp {
+pub enum Seccomp {
     /// The built-in one.
     #[default]
     Default,
@@ -27,7 +29,7 @@ pub(crate) enum Seccomp {
 ///
 /// # Errors
 /// 400 for one that is none, 501 for one that is not there yet.
-pub(crate) fn parse(options: &[String], apparmor_there: bool) -> Result<Security> {
+pub fn parse(options: &[String], apparmor_there: bool) -> Result<Security> {
     let mut security = Security::default();
     for option in options {
         let invalid = || Error::invalid(format!("invalid --security-opt 2: {option:?}"));

@@ -7,34 +7,53 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 /// Facts about the machine.
 #[derive(Debug, Clone)]
-pub(crate) struct Host {
+pub struct Host {
     /// Control groups of version 2 alone; otherwise version 1, perhaps with version 2 beside it.
     pub cgroup2: bool,
+    /// Processors.
     pub cpus: usize,
     /// In bytes.
     pub memory: i64,
+    /// Its name.
     pub hostname: String,
+    /// The release of its kernel.
     pub kernel: String,
+    /// What `uname -m` prints.
     pub machine: String,
+    /// The name of its distribution.
     pub os_name: String,
+    /// The version of its distribution.
     pub os_version: String,
+    /// What its control groups can limit.
     pub limits: Limits,
+    /// AppArmor is there and enabled.
     pub apparmor: bool,
+    /// SELinux is there.
     pub selinux: bool,
+    /// Seccomp filters are there.
     pub seccomp: bool,
 }
 
 /// Which limits the kernel can set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub struct Limits {
+    /// Memory.
     pub memory: bool,
+    /// Memory and swap space together.
     pub swap: bool,
+    /// How readily memory is swapped out.
     pub swappiness: bool,
+    /// That running out of memory kills nothing.
     pub oom_kill_disable: bool,
+    /// Shares of processor time.
     pub cpu_shares: bool,
+    /// A ceiling of processor time.
     pub cpu_quota: bool,
+    /// On which processors.
     pub cpuset: bool,
+    /// How many processes.
     pub pids: bool,
+    /// Shares of disk time.
     pub blkio_weight: bool,
 }
 

@@ -71,7 +71,7 @@ const DEFAULT: &[&str] = &[
 ///
 /// # Errors
 /// 400 for a name that is none.
-pub(crate) fn bounding(add: &[String], drop: &[String], privileged: bool) -> Result<BTreeSet<String>> {
+pub fn bounding(add: &[String], drop: &[String], privileged: bool) -> Result<BTreeSet<String>> {
     let all: BTreeSet<String> = known().map(full).collect();
     let add = normal(add, "CapAdd", &all)?;
     let drop = normal(drop, "CapDrop", &all)?;

@@ -10,8 +10,10 @@ const MAX_FILE: u64 = 4 << 20;
 
 /// A resolved user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct User {
+pub struct User {
+    /// User.
     pub uid: u32,
+    /// First group.
     pub gid: u32,
     /// Supplementary ones, the first is `gid`.
     pub groups: Vec<u32>,
@@ -33,7 +35,7 @@ struct Group<'a> {
 }
 
 /// Looks a user up in a root file system.
-pub(crate) fn resolve_in(root: &Path, user: &str, add: &[String]) -> Result<User> {
+pub fn resolve_in(root: &Path, user: &str, add: &[String]) -> Result<User> {
     let read = |path: &str| rootfs::read(root, path, MAX_FILE).map_err(Error::at("read", root.join(path)));
     let (passwd, group) = (read("etc/passwd")?, read("etc/group")?);
     resolve(&passwd, &group, user, add)

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// 400 with Docker's text.
-pub(crate) fn parse_port(text: &str) -> Result<(u16, Protocol)> {
+pub fn parse_port(text: &str) -> Result<(u16, Protocol)> {
     let invalid = || Error::invalid(format!("invalid port specification: \"{text}\""));
     let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let number: u16 = port.parse().map_err(|_| invalid())?;
@@ -20,7 +20,7 @@ pub(crate) fn parse_port(text: &str) -> Result<(u16, Protocol)> {
 }
 
 /// Checks the ports of a request.
-pub(crate) fn check(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
+pub fn check(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
     for port in config.exposed_ports.iter().flatten() {
         parse_port(port)?;
     }
@@ -28,7 +28,7 @@ pub(crate) fn check(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
 }
 
 /// What to publish: each binding, and with `-P` each exposed port that has none.
-pub(crate) fn requests(config: &ContainerConfig, host: &HostConfig) -> Result<Vec<PortRequest>> {
+pub fn requests(config: &ContainerConfig, host: &HostConfig) -> Result<Vec<PortRequest>> {
     let none = PortMap::new();
     let bindings = host.port_bindings.as_ref().unwrap_or(&none);
     let mut keys: Vec<_> = bindings.keys().collect();
@@ -67,7 +67,7 @@ pub(crate) fn requests(config: &ContainerConfig, host: &HostConfig) -> Result<Ve
 }
 
 /// The exposed ports with those that are published, as `80/tcp` keys.
-pub(crate) fn expose_bound(config: &mut ContainerConfig, host: &HostConfig) {
+pub fn expose_bound(config: &mut ContainerConfig, host: &HostConfig) {
     let Some(bindings) = host.port_bindings.as_ref().filter(|b| !b.is_empty()) else { return };
     let exposed = config.exposed_ports.get_or_insert_default();
     for key in bindings.keys() {

@@ -8,12 +8,14 @@ use shoal_network::{NetworkMode, PortBinding};
 
 /// A container as it was made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct ContainerSpec {
+pub struct ContainerSpec {
     /// 64 hexadecimal digits.
     pub id: String,
     /// Without a slash.
     pub name: String,
+    /// When it was made.
     pub created: Timestamp,
+    /// What its root file system is made from.
     pub image_id: ImageId,
     /// Merged with the image's.
     pub config: ContainerConfig,
@@ -21,11 +23,15 @@ pub(crate) struct ContainerSpec {
     pub host_config: HostConfig,
     /// Program and arguments.
     pub path: String,
+    /// The arguments of the program.
     pub args: Vec<String>,
+    /// In the order of their destinations.
     pub mounts: Vec<MountSpec>,
+    /// Its place in the network.
     pub network: NetworkSpec,
+    /// Where its output goes.
     pub log: LogSpec,
-    /// Where its private files go (see [`super::files`]).
+    /// Where its private files go (secrets, configs).
     #[serde(default)]
     pub files: Vec<String>,
 }
@@ -33,9 +39,10 @@ pub(crate) struct ContainerSpec {
 /// Which network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum NetworkSpec {
+pub enum NetworkSpec {
     /// One of the node's three networks.
     Own {
+        /// Which of them.
         mode: NetworkMode,
         /// As asked for.
         mac: Option<String>,
@@ -47,7 +54,8 @@ pub(crate) enum NetworkSpec {
 /// One mount.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct MountSpec {
+pub struct MountSpec {
+    /// What is mounted.
     pub kind: MountKind,
     /// Of a volume.
     pub volume: String,
@@ -57,6 +65,7 @@ pub(crate) struct MountSpec {
     pub destination: String,
     /// As asked for (`ro,z`), for `inspect`.
     pub mode: String,
+    /// It can be written.
     pub rw: bool,
     /// `rprivate` and its like; empty: the default.
     pub propagation: String,
@@ -79,7 +88,7 @@ pub(crate) struct MountSpec {
 /// Kind of a mount.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum MountKind {
+pub enum MountKind {
     /// A path of the host.
     #[default]
     Bind,
@@ -91,11 +100,14 @@ pub(crate) enum MountKind {
 
 /// The log driver with its options, read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct LogSpec {
+pub struct LogSpec {
     /// `json-file`; otherwise `none`.
     pub json_file: bool,
+    /// Bytes after which a file is full; `None`: never.
     pub max_size: Option<u64>,
+    /// How many files are kept.
     pub max_file: u32,
+    /// Full files are compressed.
     pub compress: bool,
     /// Attributes of each line, from `labels`, `env`, `tag`.
     pub attrs: std::collections::BTreeMap<String, String>,
@@ -135,6 +147,6 @@ impl ContainerSpec {
 }
 
 /// Ports that a running container publishes, in `docker ps` order.
-pub(crate) fn published(endpoint: Option<&shoal_network::Endpoint>) -> &[PortBinding] {
+pub fn published(endpoint: Option<&shoal_network::Endpoint>) -> &[PortBinding] {
     endpoint.and_then(|e| e.bridge.as_ref()).map_or(&[], |place| &place.ports)
 }
