@@ -6,7 +6,7 @@ use conformance::error::{Failure, Result};
 
 use crate::packages::{self, For};
 use crate::shell::{build, cargo, demand_root, say, watch};
-use crate::{deps, tidy};
+use crate::{deps, sim, tidy};
 
 /// How many tests ended how, over all steps.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +36,8 @@ pub fn run() -> Result<bool> {
         &["test", "--workspace", "--no-fail-fast"]
     };
     tally.command("unit and integration tests", units)?;
+    tally.watched("the simulator", &mut sim::command(sim::FIXED))?;
+    tally.watched("the simulator finds bugs", &mut sim::command(sim::PLANTS))?;
     match (build("shoal", false), build("conformance", false)) {
         (Ok(shoal), Ok(conformance)) => {
             let shoal = shoal.display().to_string();

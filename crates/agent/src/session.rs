@@ -83,10 +83,14 @@ async fn attend(uplink: &dyn Uplink, search: &mut Search, worker: &Arc<Worker>, 
     };
     let end =
         converse(uplink, &remote, search, worker, session_id).await.map_or_else(|end| end, |never| match never {});
-    // A manager that does not lead has done its part by saying so.
-    if matches!(end.reason(), Reason::Failed) {
-        uplink.observe(&remote, false);
-        search.failed(&remote.addr, Instant::now());
+    match end.reason() {
+        Reason::Failed => {
+            uplink.observe(&remote, false);
+            search.failed(&remote.addr, Instant::now());
+        }
+        // A manager that does not lead has done its part by saying so.
+        Reason::NotLeader(_) => uplink.observe(&remote, true),
+        Reason::Anew => {}
     }
     end
 }

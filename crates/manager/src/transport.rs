@@ -95,6 +95,7 @@ impl Consensus for ConsensusService {
         let member =
             Member { node_id: Some(peer.subject.node), addr: advertised(&addr, &peer.addr)?, ..Member::default() };
         if self.raft.leadership().borrow().is_none() {
+            self.note_move(number, &member).await;
             return Err(lead::elsewhere(&self.raft));
         }
         self.check_wanted(peer.subject.node)?;
@@ -122,6 +123,15 @@ impl ConsensusService {
             Some(node) if node.spec.role == NodeRole::Manager => Ok(()),
             Some(_) => Err(Status::failed_precondition(format!("node {node} is to be a worker"))),
             None => Err(Status::failed_precondition(format!("node {node} is not a member of the swarm"))),
+        }
+    }
+
+    /// Without a leader, who would write it down, a manager that has moved is called where it is now: it may be the one that
+    /// a majority lacks.
+    async fn note_move(&self, number: u64, member: &Member) {
+        let is_own = self.raft.participants().iter().any(|p| p.number == number && p.member.node_id == member.node_id);
+        if is_own && lead::now(&self.raft).is_none() && self.call_back(number, &member.addr).await.is_ok() {
+            self.raft.relocate(number, &member.addr);
         }
     }
 

@@ -124,6 +124,66 @@ pub fn resolve(asked: &Asked, interfaces: &[Interface], toward: Option<SocketAdd
     Ok(Addresses { listen, advertise, data_path })
 }
 
+/// Where a node is to be found that was at `current`, if that is no more: an address that was this machine's `own` has gone,
+/// or one that was named is back. What was named and has gone is found out as if nothing had been said; an address that
+/// never was the machine's own (a translated one) stays.
+///
+/// # Errors
+/// What the machine has leaves a choice, or nothing.
+pub fn moved(
+    asked: &Asked,
+    own: &[IpAddr],
+    current: &Addresses,
+    interfaces: &[Interface],
+    toward: Option<SocketAddr>,
+) -> Result<Option<Addresses>, AddressError> {
+    let gone = |ip: IpAddr| own.contains(&ip) && !is_here(ip, interfaces);
+    let has_gone = |text: &str| named(text).is_some_and(|(ip, _)| gone(ip));
+    let is_back = named(&asked.advertise).is_some_and(|(ip, _)| ip != current.advertise.ip() && !gone(ip));
+    if !is_back && ![current.advertise.ip(), current.listen.ip(), current.data_path].into_iter().any(gone) {
+        return Ok(None);
+    }
+    let keep = |text: &str| if has_gone(text) { String::new() } else { text.to_owned() };
+    let mut left =
+        Asked { listen: keep(&asked.listen), advertise: keep(&asked.advertise), data_path: keep(&asked.data_path) };
+    if let Some((_, Some(port))) = named(&asked.listen).filter(|_| has_gone(&asked.listen)) {
+        left.listen = format!("0.0.0.0:{port}");
+    }
+    let mut new = resolve(&left, interfaces, toward)?;
+    if let Some((_, Some(port))) = named(&asked.advertise).filter(|_| has_gone(&asked.advertise)) {
+        new.advertise.set_port(port);
+    }
+    Ok((new != *current).then_some(new))
+}
+
+/// Those addresses, of the ones that were named and the ones that apply, that this machine has.
+pub fn own(asked: &Asked, current: &Addresses, interfaces: &[Interface]) -> Vec<IpAddr> {
+    let named = [&asked.listen, &asked.advertise, &asked.data_path].into_iter().filter_map(|text| named(text));
+    let all = named.map(|(ip, _)| ip).chain([current.advertise.ip(), current.listen.ip(), current.data_path]);
+    let mut own: Vec<IpAddr> = all.filter(|ip| is_here(*ip, interfaces)).collect();
+    own.sort_unstable();
+    own.dedup();
+    own
+}
+
+/// Whether an address that a user named, and that was this machine's own, has gone.
+pub fn lacks_named(asked: &Asked, own: &[IpAddr], interfaces: &[Interface]) -> bool {
+    let named = [&asked.listen, &asked.advertise, &asked.data_path].into_iter().filter_map(|text| named(text));
+    named.map(|(ip, _)| ip).any(|ip| own.contains(&ip) && !is_here(ip, interfaces))
+}
+
+fn is_here(ip: IpAddr, interfaces: &[Interface]) -> bool {
+    interfaces.iter().any(|i| i.addresses.contains(&ip))
+}
+
+/// The address that a user named, with the port where there is one; no interface.
+fn named(text: &str) -> Option<(IpAddr, Option<u16>)> {
+    if let Ok(ip) = text.parse() {
+        return Some((ip, None));
+    }
+    text.parse::<SocketAddr>().ok().map(|addr| (addr.ip(), Some(addr.port())))
+}
+
 fn listen_addr(text: &str, interfaces: &[Interface]) -> Result<SocketAddr, AddressError> {
     let text = if text.is_empty() { "0.0.0.0" } else { text };
     if let Some((_, port)) = split_port(text)
@@ -337,5 +397,42 @@ mod tests {
         assert_eq!(wrong("", "nowhere", ""), Err(AddressError::AdvertiseForm));
         assert_eq!(wrong("", "", "192.0.2.7:1"), Err(AddressError::DataPathForm));
         assert_eq!(resolve(&asked("", "", ""), &machine()[..1], None), Err(AddressError::NoAddress));
+    }
+
+    fn moved_to(asked: &Asked, current: &str, own: &[&str], interfaces: &[Interface]) -> String {
+        let current: SocketAddr = current.parse().unwrap();
+        let listen = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 2377);
+        let current = Addresses { listen, advertise: current, data_path: current.ip() };
+        let own: Vec<IpAddr> = own.iter().map(|ip| ip.parse().unwrap()).collect();
+        match moved(asked, &own, &current, interfaces, None) {
+            Ok(Some(new)) => format!("{} {}", new.advertise, new.data_path),
+            Ok(None) => "stays".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn an_address_that_has_gone_is_replaced_and_counts_again_once_it_is_back() {
+        let (before, after) = ([interface("eth0", &["192.0.2.7"])], [interface("eth0", &["192.0.2.8"])]);
+        let named = asked("", "192.0.2.7:4000", "");
+        assert_eq!(
+            own(&named, &resolve(&named, &before, None).unwrap(), &before),
+            ["192.0.2.7".parse::<IpAddr>().unwrap()]
+        );
+        assert_eq!(moved_to(&named, "192.0.2.7:4000", &["192.0.2.7"], &before), "stays");
+        assert_eq!(moved_to(&named, "192.0.2.7:4000", &["192.0.2.7"], &after), "192.0.2.8:4000 192.0.2.8");
+        assert_eq!(moved_to(&named, "192.0.2.8:4000", &["192.0.2.7", "192.0.2.8"], &after), "stays");
+        assert_eq!(
+            moved_to(&named, "192.0.2.8:4000", &["192.0.2.7", "192.0.2.8"], &before),
+            "192.0.2.7:4000 192.0.2.7"
+        );
+        assert!(lacks_named(&named, &["192.0.2.7".parse().unwrap()], &after));
+        // Where it was found out, only that it has gone is a reason to look for another.
+        let both = [interface("eth0", &["192.0.2.7"]), interface("eth1", &["192.0.2.9"])];
+        assert_eq!(moved_to(&asked("", "", ""), "192.0.2.7:2377", &["192.0.2.7"], &both), "stays");
+        assert_eq!(moved_to(&asked("", "", ""), "192.0.2.7:2377", &["192.0.2.7"], &after), "192.0.2.8:2377 192.0.2.8");
+        assert!(moved_to(&asked("", "", ""), "192.0.2.6:2377", &["192.0.2.6"], &both).starts_with("could not choose"));
+        // One that others translate never was the machine's own.
+        assert_eq!(moved_to(&asked("", "203.0.113.1", ""), "203.0.113.1:2377", &[], &after), "stays");
     }
 }

@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How often the leader may fail to call this manager back, until it is told that its address is wrong.
 const CALLED_BACK: u32 = 2;
+/// How often this manager asks in vain until an operator should know what to do.
+const LONELY: u32 = 10;
 /// How the leader says so.
 const UNREACHED: &str = "could not connect to prospective new cluster member";
 /// How often one manager may name another as the leader.
@@ -54,8 +56,16 @@ enum Attempt {
 /// # Errors
 /// [`AdmissionError`].
 pub async fn join(membership: &Membership, raft: &Raft, quit: &CancellationToken) -> Result<u32, AdmissionError> {
-    let (mut backoff, mut unreached) = (BACKOFF.0, 0);
+    let (mut backoff, mut unreached, mut attempts) = (BACKOFF.0, 0, 0);
     loop {
+        attempts += 1;
+        if attempts == LONELY {
+            tracing::error!(
+                "still no leader takes this manager in; managers that have all moved at the same time do not find each other: \
+                 bring one back to the address where it was, or make a new cluster of one (docker swarm init \
+                 --force-new-cluster) and have the others leave and join it"
+            );
+        }
         let attempt = tokio::select! {
             attempt = everywhere(membership, raft) => attempt,
             () = quit.cancelled() => return Err(AdmissionError::GivenUp),
@@ -81,7 +91,7 @@ pub async fn join(membership: &Membership, raft: &Raft, quit: &CancellationToken
 
 /// Tells the others where this manager listens, if they know it otherwise: where it was, no leader reaches it.
 pub async fn announce(membership: Arc<Membership>, raft: Raft) {
-    let addr = membership.addresses.advertise.to_string();
+    let addr = membership.addresses.borrow().advertise.to_string();
     let is_known = || raft.members().1.iter().any(|(number, m)| *number == raft.number() && m.addr == addr);
     if is_known() {
         // What is on disk may be behind; the log tells more once there is a leader.
@@ -122,7 +132,7 @@ async fn everywhere(membership: &Membership, raft: &Raft) -> Result<u32, Attempt
 async fn follow(membership: &Membership, raft: &Raft, mut addr: String) -> Result<u32, Attempt> {
     let mut last = Attempt::NoManager;
     for _ in 0..HOPS {
-        let ask = ConsensusJoin { number: raft.number(), addr: membership.addresses.advertise.to_string() };
+        let ask = ConsensusJoin { number: raft.number(), addr: membership.addresses.borrow().advertise.to_string() };
         let mut client = ConsensusClient::new(membership.dialer.channel(&addr)?);
         let answer = tokio::time::timeout(PATIENCE, client.join(ask)).await.map_err(|_| Attempt::Slow)?;
         let status = match answer {

@@ -85,7 +85,7 @@ impl Node {
         let local = self.local();
         let mut info = SwarmInfo {
             node_id: local.as_ref().map(|l| l.node()),
-            node_addr: local.as_ref().map(|l| l.addresses.advertise.ip().to_string()).unwrap_or_default(),
+            node_addr: local.as_ref().map(|l| l.addresses.borrow().advertise.ip().to_string()).unwrap_or_default(),
             state,
             control_available: matches!(status, Status::Active(_)),
             error,

@@ -198,7 +198,7 @@ impl Node {
             data_path: or(&request.data_path_addr, &saved.asked.data_path),
         };
         let addresses = addresses(&asked, saved.toward)?;
-        self.paths.save(&Saved { asked, addresses, ..saved }).map_err(|e| failed(&e))
+        self.paths.save(&Saved { asked, addresses, own: Vec::new(), ..saved }).map_err(|e| failed(&e))
     }
 
     /// Waits a moment until the node is ready. Not an error where it is not: the client sees its state.
@@ -274,7 +274,7 @@ fn check(request: InitRequest) -> Result<Checked, Refusal> {
         pool if pool.is_empty() => vec![DEFAULT_POOL.to_owned()],
         pool => pool,
     };
-    let saved = Saved { asked, toward: None, remotes: Vec::new(), addresses };
+    let saved = Saved { asked, toward: None, remotes: Vec::new(), own: Vec::new(), addresses };
     Ok(Checked { saved, availability, spec: over_defaults(spec), pool, subnet_size, data_path_port })
 }
 

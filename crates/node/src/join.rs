@@ -241,7 +241,7 @@ fn check(request: JoinRequest) -> Result<Checked, Refusal> {
     let asked =
         Asked { listen: request.listen_addr, advertise: request.advertise_addr, data_path: request.data_path_addr };
     let toward: Option<SocketAddr> = first.to_socket_addrs().ok().and_then(|mut addrs| addrs.next());
-    let saved = Saved { addresses: addresses(&asked, toward)?, asked, toward, remotes };
+    let saved = Saved { addresses: addresses(&asked, toward)?, asked, toward, remotes, own: Vec::new() };
     let joining = Joining::new(saved, availability, request.join_token).map_err(|e| failed(&e))?;
     Ok(Checked { joining, token, tries: TRIES.0 })
 }

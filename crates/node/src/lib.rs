@@ -31,6 +31,7 @@ mod tests;
 mod unlock;
 mod uplink;
 mod vault;
+mod whereabouts;
 
 pub use changes::Changes;
 pub use info::{LocalState, SwarmInfo};

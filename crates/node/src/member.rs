@@ -15,6 +15,7 @@ use crate::launch::{Launch, LaunchError, Launcher, LocalAgent};
 use crate::membership::Membership;
 use crate::renew;
 use crate::supervise::{self, Running, Status};
+use crate::whereabouts;
 
 /// How long the managers may take to hear that this node leaves; they find out by themselves, too.
 const FAREWELL: Duration = Duration::from_secs(8);
@@ -29,6 +30,7 @@ pub struct Member {
     stop: CancellationToken,
     supervisor: JoinHandle<()>,
     renewal: JoinHandle<()>,
+    whereabouts: JoinHandle<()>,
 }
 
 impl Member {
@@ -47,9 +49,10 @@ impl Member {
         }
         let stop = CancellationToken::new();
         let renewal = tokio::spawn(renew::run(membership.clone()));
+        let whereabouts = tokio::spawn(whereabouts::follow(membership.clone()));
         let supervised = supervise::run(membership.clone(), running, status.clone(), stop.clone());
         let supervisor = tokio::spawn(supervised);
-        let mut member = Self { membership, agent: None, stop, supervisor, renewal };
+        let mut member = Self { membership, agent: None, stop, supervisor, renewal, whereabouts };
         match member.launch(launcher).await {
             Ok(agent) => {
                 member.agent = Some(agent);
@@ -80,9 +83,11 @@ impl Member {
 
     async fn end(self) {
         self.renewal.abort();
+        self.whereabouts.abort();
         self.stop.cancel();
         drop(self.supervisor.await);
         drop(self.renewal.await);
+        drop(self.whereabouts.await);
         self.membership.end();
     }
 

@@ -23,7 +23,7 @@ pub struct Membership {
     /// Where its certificates and keys are.
     pub vault: Vault,
     /// Where it listens and is reached.
-    pub addresses: Addresses,
+    pub addresses: watch::Sender<Addresses>,
     /// Who it is.
     pub identity: watch::Sender<Identity>,
     /// What is shown of that.
@@ -75,7 +75,7 @@ impl Membership {
         Ok(Arc::new(Self {
             paths,
             vault,
-            addresses,
+            addresses: watch::channel(addresses).0,
             identity,
             tls: watch::channel(tls).0,
             dialer: Arc::new(Dialer::new(seen)),

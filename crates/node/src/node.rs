@@ -9,15 +9,15 @@ use shoal_types::{NodeId, Refusal, RefusalKind};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::addresses::{Addresses, interfaces, resolve};
 use crate::identity::Identity;
 use crate::joining::Joining;
 use crate::launch::{LaunchError, Launcher};
 use crate::member::Member;
 use crate::membership::Membership;
-use crate::paths::{FileError, Paths, Saved};
+use crate::paths::{FileError, Paths};
 use crate::supervise::{Running, Start, Status};
 use crate::vault::{Found, Vault};
+use crate::whereabouts;
 
 /// How long a daemon that starts waits for its manager.
 const START: Duration = Duration::from_secs(10);
@@ -106,7 +106,7 @@ impl Node {
     ) -> Result<Member, LaunchError> {
         let saved = self.paths.load()?.ok_or("the addresses of this node are missing (state.json)")?;
         let remotes = saved.remotes.clone();
-        let addresses = self.present_addresses(saved);
+        let addresses = whereabouts::at_start(&self.paths, saved);
         let membership = Membership::new(self.paths.clone(), vault, identity, addresses)?;
         if membership.remotes.managers().is_empty() {
             remotes.iter().for_each(|addr| membership.remotes.hint(addr));
@@ -117,28 +117,6 @@ impl Node {
             None => None,
         };
         Member::start(membership, running, &self.status, &*self.launcher).await
-    }
-
-    /// The addresses as the machine has them now; those of before where it cannot say.
-    fn present_addresses(&self, saved: Saved) -> Addresses {
-        let found = interfaces()
-            .map_err(|e| e.to_string())
-            .and_then(|found| resolve(&saved.asked, &found, saved.toward).map_err(|e| e.to_string()));
-        match found {
-            Ok(addresses) if addresses != saved.addresses => {
-                tracing::info!(advertise = %addresses.advertise, "the address of this node has changed");
-                let saved = Saved { addresses: addresses.clone(), ..saved };
-                if let Err(error) = self.paths.save(&saved) {
-                    tracing::warn!(%error, "cannot save the addresses of this node");
-                }
-                addresses
-            }
-            Ok(addresses) => addresses,
-            Err(reason) => {
-                tracing::warn!(reason, "going on with the addresses of before");
-                saved.addresses
-            }
-        }
     }
 
     /// The control API of the cluster.

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,10 @@ pub struct Saved {
     /// The managers that the user named: they count until the node has heard which there are.
     #[serde(default)]
     pub remotes: Vec<String>,
+    /// Those of these addresses that the machine has had: one that is gone from it has moved, one that never was there is
+    /// translated by others.
+    #[serde(default)]
+    pub own: Vec<IpAddr>,
     /// What applied last; applies where the machine cannot say (its network is not up yet).
     pub addresses: Addresses,
 }

@@ -32,6 +32,8 @@ struct Known {
     /// Addresses that a user gave or a manager named as the leader's.
     hints: Vec<String>,
     weights: HashMap<String, f64>,
+    /// The address that failed last, unless it was good since.
+    failed: Option<String>,
     /// Nothing is written any more.
     over: bool,
 }
@@ -86,6 +88,11 @@ impl Remotes {
         if known.addresses().any(|a| a == addr) {
             let weight = known.weights.entry(addr.to_owned()).or_insert(WORTH);
             *weight = SMOOTH * *weight + (1.0 - SMOOTH) * if good { WORTH } else { -WORTH };
+            if !good {
+                known.failed = Some(addr.to_owned());
+            } else if known.failed.as_deref() == Some(addr) {
+                known.failed = None;
+            }
         }
     }
 
@@ -94,7 +101,8 @@ impl Remotes {
         self.shuffled(rng).into_iter().next()
     }
 
-    /// All managers, likelier ones first.
+    /// All managers, likelier ones first. The one that failed last comes last: where all were bad, as after an outage, it
+    /// would be as likely as the others, and a manager that does not answer at all costs seconds.
     pub fn shuffled(&self, rng: &mut impl Rng) -> Vec<String> {
         let known = self.known();
         let weight = |addr: &str| known.weights.get(addr).copied().unwrap_or(WORTH).max(0.0) + BIAS;
@@ -103,6 +111,7 @@ impl Remotes {
             known.addresses().map(|addr| (-rng.random::<f64>().max(f64::MIN_POSITIVE).ln() / weight(addr), addr));
         let mut waits: Vec<(f64, &str)> = waits.collect();
         waits.sort_by(|a, b| a.0.total_cmp(&b.0));
+        waits.sort_by_key(|(_, addr)| known.failed.as_deref() == Some(*addr));
         waits.into_iter().map(|(_, addr)| addr.to_owned()).collect()
     }
 
@@ -175,6 +184,20 @@ mod tests {
             remotes.observe("a:1", true);
         }
         assert!(chosen(&remotes, "a:1") > 300, "it recovers");
+    }
+
+    #[test]
+    fn where_all_were_bad_the_one_that_failed_last_is_not_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let remotes = Remotes::load(dir.path().join("managers.json"));
+        remotes.learn(&[manager('a', "a:1"), manager('b', "b:1"), manager('c', "c:1")]);
+        for addr in ["a:1", "b:1", "c:1", "a:1", "b:1", "c:1"] {
+            remotes.observe(addr, false);
+        }
+        assert_eq!(chosen(&remotes, "c:1"), 0);
+        assert!(chosen(&remotes, "a:1") > 300 && chosen(&remotes, "b:1") > 300);
+        remotes.learn(&[manager('c', "c:1")]);
+        assert_eq!(chosen(&remotes, "c:1"), 1000, "there is no other one");
     }
 
     #[test]

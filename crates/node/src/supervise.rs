@@ -28,7 +28,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 /// How long a manager that begins a cluster may take until it leads.
 const LEAD: Duration = Duration::from_secs(10);
 /// How long a node whose manager was removed may take to hear what it is now.
-const SETTLE: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(5);
 /// How long a manager that comes back waits for a leader before it answers clients with what it has.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
@@ -120,7 +120,7 @@ impl Running {
         start: Start,
         quit: &CancellationToken,
     ) -> Result<Self, StartError> {
-        let addr = membership.addresses.listen;
+        let addr = membership.addresses.borrow().listen;
         let listener = bind(addr).await.map_err(|source| StartError::Listen { addr, source })?;
         if !membership.vault.has_log_key() && membership.paths.raft().exists() {
             return Err(StartError::NoLogKey);
@@ -162,7 +162,7 @@ impl Running {
         quit: &CancellationToken,
     ) -> Result<Option<u32>, StartError> {
         if let Start::Begin(first) = start {
-            let addr = membership.addresses.advertise.to_string();
+            let addr = membership.addresses.borrow().advertise.to_string();
             let (cluster, node) = *first;
             raft.begin(Member { node_id: Some(node.id), addr, ..Member::default() }).await?;
             let begun = tokio::time::timeout(LEAD, shoal_manager::begin(raft, cluster, node)).await;
@@ -209,7 +209,13 @@ pub async fn run(
 ) {
     loop {
         match membership.role() {
-            NodeRole::Manager => manage(&membership, running.take(), &status, &stop).await,
+            NodeRole::Manager => {
+                manage(&membership, running.take(), &status, &stop).await;
+                if !stop.is_cancelled() {
+                    // It was dismissed; should it be a manager again by now, it is another one.
+                    forget(&membership);
+                }
+            }
             NodeRole::Worker => {
                 forget(&membership);
                 status.send_replace(Status::Worker);
@@ -272,6 +278,7 @@ async fn manage(
         token.cancel();
     });
     let mut backoff = BACKOFF.0;
+    let mut addresses = membership.addresses.subscribe();
     loop {
         let started = match running.take() {
             Some(running) => Ok(running),
@@ -285,6 +292,12 @@ async fn manage(
                 let (ended, is_removed) = tokio::select! {
                     reason = raft.stopped() => (Some(reason), false),
                     () = quit.cancelled() => (None, false),
+                    _ = addresses.changed() => {
+                        // It listens and is known elsewhere from now on.
+                        manager.stop(membership).await;
+                        status.send_replace(Status::Pending);
+                        continue;
+                    }
                     () = removed(membership, &raft) => (Some("it was removed, and joins anew".into()), true),
                 };
                 manager.stop(membership).await;

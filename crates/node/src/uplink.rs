@@ -31,9 +31,6 @@ impl Uplink for Managers {
 
     fn observe(&self, remote: &Remote, good: bool) {
         self.0.remotes.observe(&remote.addr, good);
-        if good {
-            self.0.greeted.send_replace(true);
-        }
     }
 
     fn learn(&self, managers: &[Manager]) {
@@ -45,6 +42,7 @@ impl Uplink for Managers {
     }
 
     fn told(&self, node: &Node) {
+        self.0.greeted.send_replace(true);
         self.0.wanted.send_if_modified(|wanted| {
             let now = (node.role, node.wanted_issuer.clone());
             let is_news = wanted.as_ref() != Some(&now);

@@ -134,12 +134,12 @@ impl Keeper {
     }
 
     /// Makes a received snapshot safe. From now on a restart goes on from it: it is of what was agreed on, whatever the
-    /// algorithm thinks of its sender by now.
+    /// algorithm thinks of its sender by now. The one before stays for when the algorithm does not want this one.
     ///
     /// # Errors
     /// [`SnapshotError`] where it cannot be written; the one before stays.
     pub async fn receive(&self, draft: Draft) -> Result<(), SnapshotError> {
-        let keep = shoal_ambient::blocking(move || draft.keep(0));
+        let keep = shoal_ambient::blocking(move || draft.keep(1));
         keep.await.expect("writing a snapshot does not panic and is not cancelled")
     }
 

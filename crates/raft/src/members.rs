@@ -112,6 +112,15 @@ impl Raft {
         }
     }
 
+    /// A member says where it is now, and there is no leader who could write that down: this member calls it there. So
+    /// managers of whom so many have moved that there is no majority find each other as long as they all find one.
+    pub fn relocate(&self, number: u64, addr: &str) {
+        let participants = self.participants();
+        if let Some(known) = participants.iter().find(|p| p.number == number && p.member.addr != addr) {
+            self.mesh.relocate(number, &known.member.addr, addr);
+        }
+    }
+
     /// Puts `number` on the list of members, as one that learns if it is new; whether it has a vote.
     async fn list(&self, number: u64, member: &Member) -> Result<bool, ChangeFailed> {
         let _one = self.changes.lock().await;

@@ -16,9 +16,9 @@ pub const MAX_CALL: usize = 4 * 1024 * 1024 - 64 * 1024;
 pub struct Call {
     /// The number of the member that calls.
     pub from: u64,
-    /// The cluster that it is a member of.
+    /// The cluster that it is a member of; none while it knows of none that has it.
     #[serde(default)]
-    pub lineage: Lineage,
+    pub lineage: Option<Lineage>,
     /// What it wants.
     pub what: What,
 }
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn a_message_comes_back_with_its_raw_bytes_and_a_cut_one_is_refused() {
         let piece = Piece { vote: Vote::new(3, 7), transfer: 9, seq: 1, meta: None, is_last: true };
-        let bytes = encode(&Call { from: 5, lineage: Lineage::default(), what: What::Piece(piece) }, b"\0raw").unwrap();
+        let bytes = encode(&Call { from: 5, lineage: None, what: What::Piece(piece) }, b"\0raw").unwrap();
         let (call, tail) = decode::<Call>(&bytes).unwrap();
         assert!(
             matches!(call, Call { from: 5, what: What::Piece(p), .. } if p.seq == 1 && p.transfer == 9 && p.is_last)

@@ -1,8 +1,9 @@
 //! Calls between managers: what carries them, and this manager's end of it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
 
-use openraft::Membership;
+use openraft::{Membership, RaftMetrics};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -94,13 +95,24 @@ pub struct Mesh {
     pub contacts: Contacts,
     transport: Arc<dyn Transport>,
     log: LogStore,
+    metrics: OnceLock<watch::Receiver<RaftMetrics<u64, Member>>>,
     superseded: watch::Sender<bool>,
+    /// Members that have said where they are by now, by number: where the list of members has them, and where they are.
+    moved: Mutex<BTreeMap<u64, (String, String)>>,
 }
 
 impl Mesh {
     /// Nobody was met yet.
     pub fn new(number: u64, transport: Arc<dyn Transport>, log: LogStore) -> Self {
-        Self { number, contacts: Contacts::default(), transport, log, superseded: watch::Sender::new(false) }
+        Self {
+            number,
+            contacts: Contacts::default(),
+            transport,
+            log,
+            metrics: OnceLock::new(),
+            superseded: watch::Sender::new(false),
+            moved: Mutex::default(),
+        }
     }
 
     /// Calls member number `to`.
@@ -108,15 +120,16 @@ impl Mesh {
     /// # Errors
     /// [`CallError`]; the call may have arrived all the same.
     pub async fn call(&self, to: u64, member: &Member, what: What, tail: &[u8]) -> Result<Answer, CallError> {
-        let body = self.encode(member.lineage, what, tail)?;
+        let body = self.encode(what, tail)?;
         self.send(to, member, body).await
     }
 
-    /// A call as bytes, to a member of the cluster of `lineage`.
+    /// A call as bytes.
     ///
     /// # Errors
     /// [`CallError`] where it is too large or has no such form.
-    pub fn encode(&self, lineage: Lineage, what: What, tail: &[u8]) -> Result<Vec<u8>, CallError> {
+    pub fn encode(&self, what: What, tail: &[u8]) -> Result<Vec<u8>, CallError> {
+        let lineage = self.lineage();
         let body =
             encode(&Call { from: self.number, lineage, what }, tail).map_err(|e| CallError::Encode(e.to_string()))?;
         if body.len() > MAX_CALL { Err(CallError::TooLarge(body.len())) } else { Ok(body) }
@@ -127,17 +140,43 @@ impl Mesh {
     /// # Errors
     /// [`CallError`]; the call may have arrived all the same.
     pub async fn send(&self, to: u64, member: &Member, body: Vec<u8>) -> Result<Answer, CallError> {
-        let bytes = self.transport.call(to, member, body).await?;
+        let bytes = self.transport.call(to, &self.whereabouts(to, member), body).await?;
         let bad = |e: &dyn std::fmt::Display| CallError::Answer { addr: member.addr.clone(), reason: e.to_string() };
         let (answer, _) = decode(&bytes).map_err(|e| bad(&e))?;
         if let Answer::Foreign { lineage } = answer {
-            if lineage.epoch > member.lineage.epoch {
+            if self.lineage().is_some_and(|mine| lineage.epoch > mine.epoch) {
                 self.superseded.send_replace(true);
             }
             return Err(CallError::Foreign { addr: member.addr.clone() });
         }
         self.contacts.meet(to);
         Ok(answer)
+    }
+
+    /// Member number `number`, which the list of members has at `listed`, is at `addr` now.
+    pub fn relocate(&self, number: u64, listed: &str, addr: &str) {
+        let mut moved = self.moved.lock().expect("nothing panics while it is held");
+        moved.insert(number, (listed.to_owned(), addr.to_owned()));
+    }
+
+    /// `member` where it is now: the list of members counts again once it says something new.
+    fn whereabouts(&self, number: u64, member: &Member) -> Member {
+        let moved = self.moved.lock().expect("nothing panics while it is held");
+        let addr = moved.get(&number).filter(|(listed, _)| *listed == member.addr).map(|(_, addr)| addr.clone());
+        Member { addr: addr.unwrap_or_else(|| member.addr.clone()), ..member.clone() }
+    }
+
+    /// From now on the lists of members that `metrics` tell of are known.
+    pub fn follow(&self, metrics: watch::Receiver<RaftMetrics<u64, Member>>) {
+        // It is called once.
+        self.metrics.set(metrics).ok();
+    }
+
+    /// The cluster that this one is a member of. One that is still being told what happened before it came is none yet: the
+    /// lists of members that it reads are those of others.
+    pub fn lineage(&self) -> Option<Lineage> {
+        let metrics = self.metrics.get()?.borrow();
+        metrics.membership_config.membership().get_node(&self.number).map(|member| member.lineage)
     }
 
     /// Whether one of the members was made a cluster of its own by force, in place of this one.

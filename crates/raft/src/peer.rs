@@ -185,7 +185,7 @@ impl Line {
 
     fn write(&self, rpc: Append) -> Result<Vec<u8>, CallError> {
         let last = self.mesh.last().map_or(0, |id| id.index);
-        self.mesh.encode(self.member.lineage, What::Append { rpc, last }, &[])
+        self.mesh.encode(What::Append { rpc, last }, &[])
     }
 
     async fn append(&self, rpc: Append) -> Result<Appended, CallError> {

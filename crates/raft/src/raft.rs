@@ -167,6 +167,7 @@ impl Raft {
         let mesh = Arc::new(Mesh::new(number, transport, log.clone()));
         let core = Core::new(number, Arc::new(settings), Peers(mesh.clone()), log.clone(), machine).await;
         let core = core.map_err(|e| OpenError::Start(e.to_string()))?;
+        mesh.follow(core.metrics());
         let (shed, sheds) = mpsc::channel(1);
         let trim = Trim {
             key: config.key.clone(),

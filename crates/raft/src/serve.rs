@@ -30,7 +30,8 @@ impl Raft {
     /// [`ServeError`].
     pub async fn serve(&self, body: Vec<u8>) -> Result<Vec<u8>, ServeError> {
         let (call, tail) = decode::<Call>(&body).map_err(|e| ServeError::Malformed(e.to_string()))?;
-        if let Some(lineage) = self.lineage().filter(|mine| *mine != call.lineage) {
+        let is_foreign = |mine: &Lineage| call.lineage.is_some_and(|theirs| theirs != *mine);
+        if let Some(lineage) = self.lineage().filter(is_foreign) {
             let foreign = encode(&Answer::Foreign { lineage }, &[]);
             return foreign.map_err(|e| ServeError::Malformed(e.to_string()));
         }
@@ -48,11 +49,9 @@ impl Raft {
         encode(&answer, &[]).map_err(|e| ServeError::Malformed(e.to_string()))
     }
 
-    /// The cluster that this one is a member of; none before it has heard of any.
+    /// The cluster that this one is a member of, if it is one.
     pub(crate) fn lineage(&self) -> Option<Lineage> {
-        let metrics = self.core.metrics();
-        let now = metrics.borrow();
-        now.membership_config.membership().nodes().next().map(|(_, member)| member.lineage)
+        self.mesh.lineage()
     }
 
     fn hear(&self, vote: Vote, down: Vec<u64>) -> Answer {

@@ -23,7 +23,8 @@ pub trait Uplink: Send + Sync + 'static {
     /// [`UplinkError`] where it cannot be reached.
     async fn connect_to(&self, addr: &str) -> Result<Remote, UplinkError>;
 
-    /// Whether a session over `remote` came about or held; failures make other managers likelier.
+    /// Whether the manager behind `remote` does its part: it answered, be it that it does not lead, and a session held.
+    /// Failures make other managers likelier.
     fn observe(&self, remote: &Remote, good: bool);
 
     /// The managers as the leader knows them, from every [`crate::session::Welcome`].

@@ -166,7 +166,7 @@ fn resettle(cluster: &mut Cluster, place: Place, kind: Kind) {
         Kind::Leave if place != ANCHOR && cluster.machines[place].role() == NodeRole::Worker => {
             cluster.machines[place].leave(world.chance(0.5));
         }
-        Kind::Move if place != ANCHOR => {
+        Kind::Move if place != ANCHOR && cluster.may_move(place) => {
             let addr = format!("10.0.{}.{place}:2377", world.draw(1..250));
             cluster.machines[place].move_to(addr);
         }

@@ -37,6 +37,8 @@ pub struct Cluster {
     pub site: Site,
     pub machines: Vec<Machine>,
     pub ledger: Ledger,
+    /// A manager has got another address.
+    has_moved: bool,
 }
 
 impl Cluster {
@@ -45,7 +47,7 @@ impl Cluster {
     /// # Errors
     /// It does not come up; never right.
     pub async fn boot(site: Site, managers: usize, workers: usize) -> Result<Self, String> {
-        let mut this = Self { site, machines: Vec::new(), ledger: Ledger::default() };
+        let mut this = Self { site, machines: Vec::new(), ledger: Ledger::default(), has_moved: false };
         this.add(NodeRole::Manager);
         this.machines[0].known = vec![this.machines[0].addr.clone()];
         this.machines[0].first = Some((this.object(), this.node_object(0)));
@@ -208,6 +210,16 @@ impl Cluster {
             is_clean &= client.expel(&door, node).await;
         }
         is_clean
+    }
+
+    /// Whether a machine may get another address. Of managers only one of several may: where the others cannot agree on a
+    /// leader without it, nobody is there whom it could tell where it is.
+    pub fn may_move(&mut self, place: Place) -> bool {
+        if self.machines[place].role() == NodeRole::Worker {
+            return true;
+        }
+        let is_one_of_several = self.site.directory.doors().len() > 2;
+        is_one_of_several && !std::mem::replace(&mut self.has_moved, true)
     }
 
     /// All managers but one are lost for good. It goes on with what it has, which is everything: nothing moved.

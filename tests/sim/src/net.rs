@@ -121,9 +121,11 @@ impl Net {
 
     // --- what machines do ---
 
-    /// Nobody listens there any more; streams that are open go on.
+    /// Nobody listens there any more, and the streams of those who called are over.
     pub fn deafen(&self, place: Place) {
-        self.lock().listeners.remove(&place);
+        let mut inner = self.lock();
+        inner.listeners.remove(&place);
+        inner.streams.retain(|s| !(s.ends.1 == place && s.stop()));
     }
 
     /// The machine is there, under `addr` and no other.

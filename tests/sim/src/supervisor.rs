@@ -102,7 +102,10 @@ impl Supervisor {
             self.site.world.note("is a manager");
             tokio::select! {
                 reason = raft.stopped() => self.site.world.note(format_args!("consensus stopped: {reason}")),
-                () = self.process.until_not(NodeRole::Manager) => self.site.world.note("is no manager any more"),
+                () = self.process.until_not(NodeRole::Manager) => {
+                    self.site.world.note("is no manager any more");
+                    is_removed = true;
+                }
                 () = is_over(&raft) => {
                     self.site.world.note("begins anew as a manager");
                     is_removed = true;
@@ -159,7 +162,9 @@ async fn announce(process: Process, raft: Raft, addr: String) {
 /// Asks until this manager is taken in; whether it is.
 async fn join(process: &Process, raft: &Raft, addr: &str) -> bool {
     while process.is_alive() {
-        let mut next = process.draw_manager();
+        // One that leads, and moved, is known to nobody where it is now.
+        let leads = raft.leadership().borrow().is_some();
+        let mut next = if leads { Some(addr.to_owned()) } else { process.draw_manager() };
         for _ in 0..HOPS {
             let Some(at) = next.take() else { break };
             let Ok(channel) = process.dial(&at).await else { break };

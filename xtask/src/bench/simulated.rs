@@ -9,7 +9,8 @@ use crate::shell::{cargo, say, watch};
 /// Seconds that SwarmKit's own benchmark of its scheduler takes for 100,000 tasks on 1,000 nodes, on a machine like ours.
 const SWARMKIT: f64 = 36.8;
 
-/// Runs the simulation of 5,000 nodes and 100,000 tasks, with `words` passed on to it (`--nodes N`, `--tasks N`, `--services N`).
+/// Runs the simulation of 5,000 nodes and 100,000 tasks, with `words` passed on to it (`--nodes N`, `--tasks N`,
+/// `--services N`, `--clients N`).
 ///
 /// # Errors
 /// It does not build, or its figures are not met.

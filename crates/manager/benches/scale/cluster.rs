@@ -22,8 +22,6 @@ use crate::pipe::Door;
 
 /// Nodes in one write.
 const TOGETHER: usize = 128;
-/// Clients that create services.
-const CLIENTS: u64 = 8;
 
 /// A manager that serves, and the nodes that it knows.
 pub struct Cluster {
@@ -114,18 +112,18 @@ impl Cluster {
     }
 
     /// Asks for all services, as several clients would, each for one after the other.
-    pub async fn create_services(&self, services: u64, tasks: u64) {
-        let mut clients = JoinSet::new();
-        for client in 0..CLIENTS {
+    pub async fn create_services(&self, services: u64, tasks: u64, clients: u64) {
+        let mut creating = JoinSet::new();
+        for client in 0..clients {
             let control = self.control.clone();
-            clients.spawn(async move {
-                for n in (client..services).step_by(CLIENTS as usize) {
+            creating.spawn(async move {
+                for n in (client..services).step_by(clients as usize) {
                     let replicas = tasks / services + u64::from(n < tasks % services);
                     control.create_service(service(n, replicas), None).await.expect("a service");
                 }
             });
         }
-        clients.join_all().await;
+        creating.join_all().await;
     }
 
     /// The state as it is now.

@@ -2,7 +2,8 @@
 //! simulated agents in one process. Measures how long it takes from the first `service create` until all tasks run, what memory
 //! that needs, and whether the processors are quiet afterwards. The agents run on threads of their own, whose time is told apart.
 //!
-//! `cargo xtask bench scale-sim`, or `cargo bench -p shoal-manager --bench scale -- [--nodes N] [--tasks N] [--services N]`.
+//! `cargo xtask bench scale-sim`, or `cargo bench -p shoal-manager --bench scale`, both with `-- [--nodes N] [--tasks N]
+//! [--services N] [--clients N]`.
 
 mod agent;
 mod cluster;
@@ -32,6 +33,8 @@ struct Size {
     nodes: u64,
     tasks: u64,
     services: u64,
+    /// That create services, each one after the other.
+    clients: u64,
 }
 
 /// How far tasks are.
@@ -57,12 +60,13 @@ fn runtime(name: &str) -> Runtime {
 
 /// `--bench`, which cargo adds, is passed over.
 fn size(mut words: impl Iterator<Item = String>) -> Size {
-    let mut size = Size { nodes: 5_000, tasks: 100_000, services: 100 };
+    let mut size = Size { nodes: 5_000, tasks: 100_000, services: 100, clients: 8 };
     while let Some(word) = words.next() {
         let place = match word.as_str() {
             "--nodes" => &mut size.nodes,
             "--tasks" => &mut size.tasks,
             "--services" => &mut size.services,
+            "--clients" => &mut size.clients,
             _ => continue,
         };
         *place = words.next().and_then(|n| n.parse().ok()).expect("a number follows");
@@ -78,7 +82,7 @@ async fn run(size: Size, agents: &Handle) -> bool {
     println!("{} nodes in session after {:.1} s", size.nodes, began.elapsed().as_secs_f64());
 
     let (began, before) = (Instant::now(), Usage::now());
-    let creating = cluster.create_services(size.services, size.tasks);
+    let creating = cluster.create_services(size.services, size.tasks, size.clients);
     let (times, ()) = tokio::join!(follow(&cluster, size.tasks, began), creating);
     let (took, after) = (began.elapsed(), Usage::now());
     for (what, time) in [("made", times[0]), ("placed", times[1]), ("running", times[2])] {

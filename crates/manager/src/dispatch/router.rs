@@ -237,3 +237,37 @@ fn concerns_all(node: &Both<Node>) -> bool {
 fn managers(view: &Snapshot) -> Vec<Manager> {
     view.nodes().filter_map(|n| Some(Manager { node_id: n.id, addr: n.manager_addr.clone()? })).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use shoal_store::Store;
+    use shoal_types::{Change, Object, ObjectKind, Timestamp};
+
+    use super::*;
+    use crate::ids::RandomIds;
+    use crate::testing::first_node;
+
+    #[test]
+    fn all_nodes_hear_of_a_manager_that_comes_moves_or_goes_and_of_nothing_else() {
+        let mut store = Store::new();
+        let mut router = Router::new(store.snapshot());
+        let mut write = |change| {
+            let index = store.index() + 1;
+            let events = store.apply(index, Timestamp::UNIX_EPOCH, &[change]);
+            let told = events.iter().any(|event| matches!(event, Event::Node(node) if concerns_all(node)));
+            router.commit(&Commit { index, events, snapshot: store.snapshot() });
+            (told, router.managers.iter().map(|m| m.addr.clone()).collect::<Vec<_>>())
+        };
+        let put = |node: &Node| Change::Put(Object::Node(Arc::new(node.clone())));
+        let here = first_node(NodeId::new(&mut RandomIds), "a:1");
+        let gone = Node { manager_addr: None, ..here.clone() };
+        let moved = Node { manager_addr: Some("b:1".into()), ..here.clone() };
+        let other = Node { id: NodeId::new(&mut RandomIds), ..gone.clone() };
+        assert_eq!(write(put(&here)), (true, vec!["a:1".to_owned()]));
+        assert_eq!(write(put(&other)), (false, vec!["a:1".to_owned()]));
+        assert_eq!(write(put(&moved)), (true, vec!["b:1".to_owned()]));
+        assert_eq!(write(put(&gone)), (true, vec![]));
+        assert_eq!(write(put(&here)), (true, vec!["a:1".to_owned()]));
+        assert_eq!(write(Change::Remove(ObjectKind::Node(here.id))), (true, vec![]));
+    }
+}

@@ -428,6 +428,63 @@ async fn a_manager_that_moved_is_found_at_its_new_address() {
     second.node.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_that_was_demoted_and_promoted_while_it_was_away_joins_anew() {
+    let first = Machine::begin().await;
+    let second = Machine::joined(&first, NodeRole::Manager).await;
+    let mut third = Machine::joined(&first, NodeRole::Manager).await;
+    first.until_ready(3).await;
+    let id = third.id();
+    third.node.stop().await;
+    first.set_role(id, NodeRole::Worker).await.unwrap();
+    first.until("it is dismissed", |view| view.node(id).is_some_and(|n| n.role == NodeRole::Worker)).await;
+    first.set_role(id, NodeRole::Manager).await.unwrap();
+    third.restart().await;
+    first.until("it has a vote again", |view| view.node(id).is_some_and(|n| n.manager_addr.is_some())).await;
+    third.until_status("it works", |s| matches!(s, Status::Active(_))).await;
+    third.node.control().unwrap().create_service(service("web", 0), None).await.unwrap();
+    for machine in [third, second, first] {
+        machine.node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_of_three_managers_that_move_at_once_find_each_other_through_the_third() {
+    let mut machines = vec![Machine::begin().await];
+    for _ in 0..2 {
+        let one = Machine::joined(&machines[0], NodeRole::Manager).await;
+        machines.push(one);
+    }
+    machines[0].until_ready(3).await;
+    let ids: Vec<NodeId> = machines.iter().map(Machine::id).collect();
+    for machine in &machines {
+        machine.node.stop().await;
+    }
+    for machine in &mut machines[..2] {
+        machine.port = free_port();
+        let paths = crate::paths::Paths::new(machine.dir.path().to_owned());
+        let mut saved = paths.load().unwrap().unwrap();
+        (saved.asked.listen, saved.asked.advertise) = (machine.addr(), machine.addr());
+        paths.save(&saved).unwrap();
+    }
+    let [one, two, three] = &mut machines[..] else { panic!("there are three") };
+    tokio::join!(one.restart(), two.restart(), three.restart());
+    assert_eq!(machines.iter().map(Machine::id).collect::<Vec<_>>(), ids);
+    for machine in &machines {
+        machine.until_status("it works", |s| matches!(s, Status::Active(_))).await;
+    }
+    let addrs: Vec<String> = machines.iter().map(Machine::addr).collect();
+    let at = |v: &shoal_raft::Snapshot, n: usize| {
+        v.node(ids[n]).is_some_and(|n_| n_.manager_addr.as_ref() == Some(&addrs[n]))
+    };
+    machines[2].until("all know where all are", |v| (0..3).all(|n| at(v, n))).await;
+    machines[2].until_ready(3).await;
+    machines[1].node.control().unwrap().create_service(service("web", 0), None).await.unwrap();
+    for machine in machines {
+        machine.node.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn a_join_that_nobody_answers_says_so_and_can_be_given_up() {
     let stranger = Machine::new().await;

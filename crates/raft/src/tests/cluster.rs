@@ -178,6 +178,22 @@ async fn a_member_that_is_far_behind_gets_a_snapshot_through_a_bad_network() {
     all_see(&nodes, 61).await;
 }
 
+/// The snapshots that are on the disk of `node`.
+fn snapshots(node: &Node) -> SnapshotDir {
+    let config = &node.config;
+    SnapshotDir::open(Arc::new(Files), &config.dir.join("snapshots"), config.key.clone()).unwrap()
+}
+
+/// A snapshot of `node` as it is now, as it is sent.
+async fn sent(node: &Node) -> (impl Fn(u64) -> Piece, Vec<u8>) {
+    node.raft().keeper.save(0).await.unwrap();
+    let (meta, pieces) = snapshots(node).pieces().unwrap().unwrap();
+    let (content, rest) = (pieces.next().unwrap().unwrap(), pieces.next().unwrap());
+    assert!(rest.is_none(), "it is sent in one piece");
+    let vote = node.raft().newest_vote();
+    (move |transfer| Piece { vote, transfer, seq: 0, meta: Some(meta.clone()), is_last: true }, content)
+}
+
 #[tokio::test]
 async fn two_sendings_of_one_snapshot_at_a_time_do_not_spoil_each_other() {
     let net = Arc::new(Net::default());
@@ -185,14 +201,7 @@ async fn two_sendings_of_one_snapshot_at_a_time_do_not_spoil_each_other() {
     for number in 1..=3 {
         put(nodes[0].raft(), number, 1).await.unwrap();
     }
-    let config = &nodes[0].config;
-    nodes[0].raft().keeper.save(0).await.unwrap();
-    let dir = SnapshotDir::open(Arc::new(Files), &config.dir.join("snapshots"), config.key.clone()).unwrap();
-    let (meta, pieces) = dir.pieces().unwrap().unwrap();
-    let (content, rest) = (pieces.next().unwrap().unwrap(), pieces.next().unwrap());
-    assert!(rest.is_none(), "it is sent in one piece");
-    let vote = nodes[0].raft().newest_vote();
-    let piece = |transfer| Piece { vote, transfer, seq: 0, meta: Some(meta.clone()), is_last: true };
+    let (piece, content) = sent(&nodes[0]).await;
     let mut learner = Node::open(&net, "b").await;
     let inbox = learner.raft().inbox.clone();
     let (one, other) = tokio::join!(inbox.take(piece(1), content.clone()), inbox.take(piece(2), content));
@@ -201,6 +210,21 @@ async fn two_sendings_of_one_snapshot_at_a_time_do_not_spoil_each_other() {
     learner.kill().await;
     learner.reopen().await;
     assert_eq!(slots(learner.raft()), [1, 2, 3], "it is on its disk");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_comes_and_is_not_wanted_does_not_take_away_the_one_that_is_there() {
+    let net = Arc::new(Net::default());
+    let nodes = cluster(&net, 2).await;
+    put(nodes[0].raft(), 1, 1).await.unwrap();
+    nodes[1].sees(1).await;
+    nodes[1].raft().keeper.save(0).await.unwrap();
+    put(nodes[0].raft(), 2, 1).await.unwrap();
+    nodes[1].sees(2).await;
+    let (piece, content) = sent(&nodes[0]).await;
+    nodes[1].raft().inbox.take(piece(1), content).await.unwrap();
+    let (_, pieces) = snapshots(&nodes[1]).pieces().unwrap().expect("what was there before");
+    assert_eq!(pieces.decode().unwrap().tasks().count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -494,8 +518,9 @@ fn damage(node: &Node) {
 /// Whether `node` votes for `candidate`, whatever that one has.
 async fn votes_for(node: &Node, candidate: &Node) -> bool {
     let request = VoteRequest::new(Vote::new(1_000, candidate.number()), Some(LogId::default()));
-    let body = encode(&Call { from: candidate.number(), lineage: Lineage::default(), what: What::Vote(request) }, &[])
-        .unwrap();
+    let body =
+        encode(&Call { from: candidate.number(), lineage: Some(Lineage::default()), what: What::Vote(request) }, &[])
+            .unwrap();
     let answer = node.raft().serve(body).await.unwrap();
     match decode(&answer).unwrap().0 {
         Answer::Vote(response) => response.vote_granted,

@@ -16,6 +16,7 @@ pub const STORIES: &[Story] = &[
     story!(Loose, a_node_joins_with_the_availability_that_it_asks_for),
     story!(Loose, a_join_that_is_killed_anywhere_goes_on_or_leaves_nothing),
     story!(Loose, a_manager_comes_back_under_another_address),
+    story!(Loose, a_manager_whose_address_changes_while_it_runs_is_found_at_the_new_one),
     story!(Loose, item_066_the_last_of_three_managers_starts_a_new_cluster_with_everything),
     story!(Loose, managers_that_come_back_to_a_cluster_that_went_on_by_force_are_its_workers),
 ];
@@ -145,7 +146,6 @@ const ELSEWHERE: &str = "10.77.0.22";
 
 fn a_manager_comes_back_under_another_address(cluster: &Cluster<'_>) -> Result<()> {
     cluster.init(1)?.status(200)?;
-    // an address that somebody names is his choice; one that is found out may change
     let body = json!({"JoinToken": cluster.token(1, "Manager")?,
         "RemoteAddrs": [format!("{}:2377", cluster.lab.address(1))]});
     cluster.call(2, "POST", "/swarm/join", Some(&body))?.status(200)?;
@@ -179,6 +179,40 @@ fn a_manager_comes_back_under_another_address(cluster: &Cluster<'_>) -> Result<(
     cluster.lab.act("start", &[3])?;
     rename(ELSEWHERE, &home)?;
     outcome
+}
+
+fn a_manager_whose_address_changes_while_it_runs_is_found_at_the_new_one(cluster: &Cluster<'_>) -> Result<()> {
+    if cluster.lab.kind == Kind::Reference {
+        return Err(Failure::Skipped("there an address that was named stays, whatever the machine has".to_owned()));
+    }
+    cluster.init(1)?.status(200)?;
+    // these name the address
+    cluster.join(2, 1, "Manager")?;
+    cluster.join(3, 1, "Manager")?;
+    cluster.wait_managers(1, 3)?;
+    let (id, home) = (cluster.id(2)?, cluster.lab.address(2));
+    let rename = |from: &str, to: &str| -> Result<()> {
+        cluster.lab.inside(2, &["ip", "addr", "del", &format!("{from}/24"), "dev", "eth0"])?;
+        cluster.lab.inside(2, &["ip", "addr", "add", &format!("{to}/24"), "dev", "eth0"]).map(drop)
+    };
+    let is_at = |address: &str| {
+        cluster.until(&format!("it is reachable at {address}"), SOON, || {
+            let node = cluster.cx(1).get(&format!("/nodes/{id}"))?.json()?;
+            same!(text(&node["ManagerStatus"]["Addr"]), format!("{address}:2377"), "address");
+            same!(node["ManagerStatus"]["Reachability"], "reachable", "reachability");
+            same!(node["Status"]["State"], "ready", "state");
+            Ok(())
+        })
+    };
+    rename(&home, ELSEWHERE)?;
+    let outcome = is_at(ELSEWHERE).and_then(|()| {
+        cluster.wait_write(&[2])?;
+        same!(cluster.id(2)?, id, "its identity");
+        Ok(())
+    });
+    rename(ELSEWHERE, &home)?;
+    // the one that was named counts as soon as it is there
+    outcome.and_then(|()| is_at(&home))
 }
 
 fn item_066_the_last_of_three_managers_starts_a_new_cluster_with_everything(cluster: &Cluster<'_>) -> Result<()> {

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::secrets::{encoded, reference};
+use super::secrets::{encoded, reference, told, typed};
 use crate::cx::{Cx, array, text};
-use crate::error::{Failure, Result};
+use crate::error::Result;
 use crate::harness::Test;
 use crate::{case, ensure, same};
 
@@ -125,23 +125,12 @@ fn configs_tell_with_swarm_scope(cx: &Cx<'_>) -> Result<()> {
     let mut stream = cx.events(&json!({"type": ["config"], "config": [cx.name("conf")]}))?;
     let (id, name) = cx.keep("configs", "conf", b"x", json!({}))?;
     cx.delete(&format!("/configs/{id}"))?.status(204)?;
-    for action in ["create", "remove"] {
-        let line = stream.line()?.ok_or_else(|| Failure::wrong("the stream of events ended"))?;
-        let event: Value = serde_json::from_str(&line)?;
-        same!((text(&event["Action"]), text(&event["scope"])), (action.to_owned(), "swarm".to_owned()), "event");
-        same!(event["Actor"], json!({"ID": id, "Attributes": {"name": name}}), "actor");
-    }
-    Ok(())
+    told(&mut stream, &["create", "remove"], &id, &name)
 }
 
 fn the_client_makes_uses_and_removes_configs(cx: &Cx<'_>) -> Result<()> {
-    let (name, file) = (cx.name("conf"), std::env::temp_dir().join(cx.name("conf")));
-    std::fs::write(&file, "{\"a\":1}")?;
-    let made = cx.docker(&["config", "create", &name, &file.to_string_lossy()]);
-    std::fs::remove_file(&file)?;
-    let id = made?.ok()?;
-    let listed = cx.docker(&["config", "ls", "--filter", &format!("name={name}"), "--format", "{{.ID}} {{.Name}}"])?;
-    same!(listed.ok()?, format!("{id} {name}"), "config ls");
+    let name = cx.name("conf");
+    typed(cx, "config", &name, "{\"a\":1}")?;
     let shown: Value = serde_json::from_str(&cx.docker(&["config", "inspect", &name])?.ok()?)?;
     same!(text(&array(&shown)[0]["Spec"]["Data"]), encoded(b"{\"a\":1}"), "config inspect");
     let pretty = cx.docker(&["config", "inspect", "--pretty", &name])?.ok()?;

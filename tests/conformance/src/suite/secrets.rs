@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cx::{Cx, array, text};
 use crate::error::{Failure, Result};
 use crate::harness::Test;
-use crate::http::Answer;
+use crate::http::{Answer, Stream};
 use crate::{case, ensure, same};
 
 /// The tests of this part.
@@ -311,24 +311,36 @@ fn secrets_tell_with_swarm_scope(cx: &Cx<'_>) -> Result<()> {
     let spec = json!({"Name": name, "Labels": {"a": "b"}});
     cx.post(&format!("/secrets/{id}/update?version={version}"), &spec)?.status(200)?;
     cx.delete(&format!("/secrets/{id}"))?.status(204)?;
-    for action in ["create", "update", "remove"] {
+    told(&mut stream, &["create", "update", "remove"], &id, &name)
+}
+
+/// Demands events of swarm scope with these actions, each about the secret or config.
+pub fn told(stream: &mut Stream, actions: &[&str], id: &str, name: &str) -> Result<()> {
+    for action in actions {
         let line = stream.line()?.ok_or_else(|| Failure::wrong("the stream of events ended"))?;
         let event: Value = serde_json::from_str(&line)?;
-        same!((text(&event["Action"]), text(&event["scope"])), (action.to_owned(), "swarm".to_owned()), "event");
+        same!((text(&event["Action"]).as_str(), text(&event["scope"]).as_str()), (*action, "swarm"), "event");
         same!(event["Actor"], json!({"ID": id, "Attributes": {"name": name}}), "actor");
     }
     Ok(())
 }
 
-fn the_client_makes_lists_and_removes_secrets(cx: &Cx<'_>) -> Result<()> {
-    let (name, file) = (cx.name("pass"), std::env::temp_dir().join(cx.name("pass")));
-    std::fs::write(&file, "s3cr3t")?;
-    let made = cx.docker(&["secret", "create", "--label", "a=b", &name, &file.to_string_lossy()]);
+/// Has the client make a secret or config (`secret`, `config`) from a file, and list it; its id.
+pub fn typed(cx: &Cx<'_>, kind: &str, name: &str, data: &str) -> Result<String> {
+    let file = std::env::temp_dir().join(name);
+    std::fs::write(&file, data)?;
+    let made = cx.docker(&[kind, "create", "--label", "a=b", name, &file.to_string_lossy()]);
     std::fs::remove_file(&file)?;
     let id = made?.ok()?;
     ensure!(super::services::is_swarm_id(&id), "printed {id:?}");
-    let listed = cx.docker(&["secret", "ls", "--filter", &format!("name={name}"), "--format", "{{.ID}} {{.Name}}"])?;
-    same!(listed.ok()?, format!("{id} {name}"), "secret ls");
+    let listed = cx.docker(&[kind, "ls", "--filter", &format!("name={name}"), "--format", "{{.ID}} {{.Name}}"])?;
+    same!(listed.ok()?, format!("{id} {name}"), "list");
+    Ok(id)
+}
+
+fn the_client_makes_lists_and_removes_secrets(cx: &Cx<'_>) -> Result<()> {
+    let name = cx.name("pass");
+    typed(cx, "secret", &name, "s3cr3t")?;
     let shown: Value = serde_json::from_str(&cx.docker(&["secret", "inspect", &name])?.ok()?)?;
     same!(array(&shown)[0]["Spec"]["Labels"], json!({"a": "b"}), "labels");
     ensure!(!shown.to_string().contains("s3cr3t"), "{shown}");
