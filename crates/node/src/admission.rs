@@ -18,6 +18,8 @@ use crate::membership::Membership;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The pause before the managers are asked again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// A manager that hears no leader for this long asks whether it still is one.
+const SILENCE: Duration = Duration::from_secs(15);
 /// How often the leader may fail to call this manager back, until it is told that its address is wrong.
 const CALLED_BACK: u32 = 2;
 /// How often this manager asks in vain until an operator should know what to do.
@@ -89,21 +91,24 @@ pub async fn join(membership: &Membership, raft: &Raft, quit: &CancellationToken
     }
 }
 
-/// Tells the others where this manager listens, if they know it otherwise: where it was, no leader reaches it.
+/// Tells the others where this manager listens, if they know it otherwise: where it was, no leader reaches it. Also when no
+/// leader was heard for long.
 pub async fn announce(membership: Arc<Membership>, raft: Raft) {
     let addr = membership.addresses.borrow().advertise.to_string();
     let is_known = || raft.members().1.iter().any(|(number, m)| *number == raft.number() && m.addr == addr);
-    if is_known() {
-        // What is on disk may be behind; the log tells more once there is a leader.
-        if raft.leader().wait_for(Option::is_some).await.is_err() || is_known() {
-            return;
-        }
+    // What is on disk may be behind; the log tells more once there is a leader.
+    let is_news = !is_known() || (hears_a_leader(&raft).await && !is_known());
+    if !is_news && !is_lost(&raft).await {
+        return;
     }
     loop {
         match join(&membership, &raft, &CancellationToken::new()).await {
             Ok(_) => {
                 tracing::info!(addr, "the managers know where this one listens now");
-                return;
+                if !is_lost(&raft).await {
+                    return;
+                }
+                continue;
             }
             Err(error) => tracing::warn!(%error, "the managers do not take over where this one listens"),
         }
@@ -113,9 +118,34 @@ pub async fn announce(membership: Arc<Membership>, raft: Raft) {
     }
 }
 
+/// Whether a leader is heard before long.
+async fn hears_a_leader(raft: &Raft) -> bool {
+    tokio::time::timeout(SILENCE, raft.leader().wait_for(Option::is_some)).await.is_ok_and(|heard| heard.is_ok())
+}
+
+/// Waits until no leader was heard for long: the managers may be others by now, who do not call this one, and whom it does
+/// not know. False where consensus ends here.
+async fn is_lost(raft: &Raft) -> bool {
+    let mut leader = raft.leader();
+    while leader.wait_for(Option::is_none).await.is_ok() {
+        if !hears_a_leader(raft).await {
+            return true;
+        }
+    }
+    false
+}
+
 async fn everywhere(membership: &Membership, raft: &Raft) -> Result<u32, Attempt> {
     let mut last = Attempt::NoManager;
-    for addr in membership.everywhere() {
+    // Those that this node has heard of, and those in its own log: it may have been told of few.
+    let mut known = membership.everywhere();
+    let members = raft.members().1.into_iter().filter(|(number, _)| *number != raft.number());
+    for (_, member) in members {
+        if !known.contains(&member.addr) {
+            known.push(member.addr);
+        }
+    }
+    for addr in known {
         match follow(membership, raft, addr.clone()).await {
             Err(Attempt::Status(status)) if is_final(&status) => return Err(Attempt::Status(status)),
             Err(error) => {

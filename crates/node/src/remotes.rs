@@ -210,7 +210,7 @@ mod tests {
         assert!(remotes.has_others(me.node_id));
         remotes.learn(&[manager('a', "a:1")]);
         assert!(remotes.has_others(me.node_id));
-        remotes.learn(&[me.clone()]);
+        remotes.learn(std::slice::from_ref(&me));
         assert!(!remotes.has_others(me.node_id));
     }
 }

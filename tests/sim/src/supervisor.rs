@@ -25,6 +25,8 @@ use crate::process::{Door, Process};
 const RETRY: Duration = Duration::from_millis(500);
 /// How long a manager that was removed may take to hear what its node is now.
 const SETTLE: Duration = Duration::from_secs(5);
+/// How long no leader is heard until a manager asks whether it still is one.
+const SILENCE: Duration = Duration::from_secs(15);
 /// How long it may take to be taken in.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Managers that are asked in a row before a pause.
@@ -148,15 +150,32 @@ async fn is_over(raft: &Raft) {
 async fn announce(process: Process, raft: Raft, addr: String) {
     let number = raft.number();
     let is_known = || raft.members().1.iter().any(|(n, member)| *n == number && member.addr == addr);
-    if is_known() && (raft.leader().wait_for(Option::is_some).await.is_err() || is_known()) {
+    let is_news = !is_known() || (hears_a_leader(&raft).await && !is_known());
+    if !is_news && !is_lost(&raft).await {
         return;
     }
     while process.is_alive() {
-        if join(&process, &raft, &addr).await {
+        if join(&process, &raft, &addr).await && !is_lost(&raft).await {
             return;
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// Whether a leader is heard before long.
+async fn hears_a_leader(raft: &Raft) -> bool {
+    tokio::time::timeout(SILENCE, raft.leader().wait_for(Option::is_some)).await.is_ok_and(|heard| heard.is_ok())
+}
+
+/// Waits until no leader was heard for long. False where consensus ends.
+async fn is_lost(raft: &Raft) -> bool {
+    let mut leader = raft.leader();
+    while leader.wait_for(Option::is_none).await.is_ok() {
+        if !hears_a_leader(raft).await {
+            return true;
+        }
+    }
+    false
 }
 
 /// Asks until this manager is taken in; whether it is.

@@ -81,6 +81,7 @@ async fn run(size: Size, agents: &Handle) -> bool {
     ready(&cluster, size.nodes).await;
     println!("{} nodes in session after {:.1} s", size.nodes, began.elapsed().as_secs_f64());
 
+    println!("{} clients create {} services", size.clients, size.services);
     let (began, before) = (Instant::now(), Usage::now());
     let creating = cluster.create_services(size.services, size.tasks, size.clients);
     let (times, ()) = tokio::join!(follow(&cluster, size.tasks, began), creating);
