@@ -324,12 +324,13 @@ impl Raft {
         }
     }
 
-    /// Waits until the log is applied here up to `index`. Returns, too, when consensus ends here.
-    pub async fn applied(&self, index: u64) {
+    /// Waits until the log is applied here up to `index`; whether it is. It is not where consensus ends here before.
+    pub async fn applied(&self, index: u64) -> bool {
         let mut applied = self.keeper.applied();
         tokio::select! {
-            _ = applied.wait_for(|now| *now >= index) => {}
-            _ = self.stopped() => {}
+            biased;
+            reached = applied.wait_for(|now| *now >= index) => reached.is_ok(),
+            _ = self.stopped() => false,
         }
     }
 

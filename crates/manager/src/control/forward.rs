@@ -167,7 +167,7 @@ impl Way {
             }
         };
         match index {
-            Some(index) => timeout(READ, self.raft.applied(index)).await.is_ok(),
+            Some(index) => timeout(READ, self.raft.applied(index)).await.is_ok_and(|is_here| is_here),
             None => false,
         }
     }
@@ -206,10 +206,11 @@ impl Way {
 
     /// A client must read its own write here.
     async fn applied(&self, index: u64) -> Result<(), Refusal> {
-        timeout(DEADLINE, self.raft.applied(index)).await.map_err(|_| {
-            let text = "the change was made, but this manager does not hear from the leader and does not show it yet";
-            Refusal::new(RefusalKind::DeadlineExceeded, text)
-        })
+        if timeout(DEADLINE, self.raft.applied(index)).await.is_ok_and(|is_here| is_here) {
+            return Ok(());
+        }
+        let text = "the change was made, but this manager does not hear from the leader and does not show it yet";
+        Err(Refusal::new(RefusalKind::DeadlineExceeded, text))
     }
 }
 

@@ -499,7 +499,7 @@ async fn a_read_anywhere_sees_what_was_answered_before() {
         assert_eq!(nodes[1].raft().read_index().await, None, "only the leader knows");
         let index = nodes[0].raft().read_index().await.unwrap();
         let reader = &nodes[(number % 3) as usize];
-        reader.raft().applied(index).await;
+        assert!(reader.raft().applied(index).await);
         assert!(reader.raft().snapshot().task(task_id(number)).is_some());
     }
 }
