@@ -88,7 +88,7 @@ impl Consensus for ConsensusService {
 
     async fn join(&self, request: Request<ConsensusJoin>) -> Result<Response<ConsensusJoined>, Status> {
         let peer = Peer::manager(&request, self.cluster)?;
-        let ConsensusJoin { number, addr } = request.into_inner();
+        let ConsensusJoin { number, addr, has_vote } = request.into_inner();
         if number == 0 {
             return Err(Status::invalid_argument("the number of a manager is not zero"));
         }
@@ -99,6 +99,7 @@ impl Consensus for ConsensusService {
             return Err(lead::elsewhere(&self.raft));
         }
         self.check_wanted(peer.subject.node)?;
+        self.check_listed(number, has_vote).await?;
         self.call_back(number, &member.addr).await?;
         // By itself: a manager that gives up waiting is still taken in, or gets an answer at once when it asks again.
         let (raft, joins) = (self.raft.clone(), member.clone());
@@ -124,6 +125,20 @@ impl ConsensusService {
             Some(_) => Err(Status::failed_precondition(format!("node {node} is to be a worker"))),
             None => Err(Status::failed_precondition(format!("node {node} is not a member of the swarm"))),
         }
+    }
+
+    /// One that had a vote and is not listed was removed: it may hear of that at any time, and forgets then what it had
+    /// promised. It has to come back as another one, under a new number.
+    async fn check_listed(&self, number: u64, has_vote: bool) -> Result<(), Status> {
+        let is_listed = || self.raft.participants().iter().any(|p| p.number == number);
+        if !has_vote || is_listed() {
+            return Ok(());
+        }
+        // A leader that was replaced meanwhile does not know who is listed now.
+        if self.raft.read_index().await.is_none() {
+            return Err(lead::elsewhere(&self.raft));
+        }
+        if is_listed() { Ok(()) } else { Err(Status::aborted("this manager was removed from the managers of the swarm")) }
     }
 
     /// Without a leader, who would write it down, a manager that has moved is called where it is now: it may be the one that

@@ -162,13 +162,17 @@ async fn everywhere(membership: &Membership, raft: &Raft) -> Result<u32, Attempt
 async fn follow(membership: &Membership, raft: &Raft, mut addr: String) -> Result<u32, Attempt> {
     let mut last = Attempt::NoManager;
     for _ in 0..HOPS {
-        let ask = ConsensusJoin { number: raft.number(), addr: membership.addresses.borrow().advertise.to_string() };
+        let addr_here = membership.addresses.borrow().advertise.to_string();
+        let ask = ConsensusJoin { number: raft.number(), addr: addr_here, has_vote: raft.has_vote() };
         let mut client = ConsensusClient::new(membership.dialer.channel(&addr)?);
         let answer = tokio::time::timeout(PATIENCE, client.join(ask)).await.map_err(|_| Attempt::Slow)?;
         let status = match answer {
             Ok(joined) => return Ok(joined.into_inner().managers),
             Err(status) => status,
         };
+        if status.code() == Code::Aborted {
+            raft.set_removed();
+        }
         let leader = leader_in(&status).map(str::to_owned);
         last = Attempt::Status(Box::new(status));
         match leader {
@@ -180,5 +184,6 @@ async fn follow(membership: &Membership, raft: &Raft, mut addr: String) -> Resul
 }
 
 fn is_final(status: &Status) -> bool {
-    matches!(status.code(), Code::PermissionDenied | Code::InvalidArgument | Code::FailedPrecondition | Code::NotFound)
+    let codes = [Code::PermissionDenied, Code::InvalidArgument, Code::FailedPrecondition, Code::NotFound, Code::Aborted];
+    codes.contains(&status.code())
 }

@@ -339,7 +339,13 @@ impl Raft {
         self.removed.subscribe()
     }
 
-    pub(crate) fn set_removed(&self) {
+    /// Whether this member has a vote, as far as it knows.
+    pub fn has_vote(&self) -> bool {
+        self.members().1.iter().any(|(number, _)| *number == self.number())
+    }
+
+    /// The leader says that this manager was removed.
+    pub fn set_removed(&self) {
         if !self.removed.send_replace(true) {
             tracing::info!("this manager was removed from the cluster");
         }

@@ -187,13 +187,14 @@ async fn join(process: &Process, raft: &Raft, addr: &str) -> bool {
         for _ in 0..HOPS {
             let Some(at) = next.take() else { break };
             let Ok(channel) = process.dial(&at).await else { break };
-            let ask = ConsensusJoin { number: raft.number(), addr: addr.to_owned() };
+            let ask = ConsensusJoin { number: raft.number(), addr: addr.to_owned(), has_vote: raft.has_vote() };
             let mut client = ConsensusClient::new(channel);
             match tokio::time::timeout(PATIENCE, client.join(ask)).await {
                 Ok(Ok(_)) => return true,
                 Ok(Err(status)) if status.code() == tonic::Code::FailedPrecondition => {
                     process.world().note(format_args!("is not taken in: {}", status.message()));
                 }
+                Ok(Err(status)) if status.code() == tonic::Code::Aborted => raft.set_removed(),
                 Ok(Err(status)) => next = leader_in(&status).map(str::to_owned),
                 Err(_) => {}
             }

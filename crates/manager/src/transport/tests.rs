@@ -20,10 +20,10 @@ fn an_unspecified_host_is_the_caller() {
     assert_eq!(at("0.0.0.0:2377", ""), None);
 }
 
-async fn join(trio: &Trio, place: usize, node: NodeId, role: NodeRole, asks: (u64, &str)) -> Result<u32, Status> {
+async fn join(trio: &Trio, place: usize, node: NodeId, role: NodeRole, asks: (u64, &str, bool)) -> Result<u32, Status> {
     let transport = GrpcTransport::new(trio.visitor(node, role));
     let mut client = transport.connect(&trio.managers[place].addr).await.unwrap();
-    let joined = client.join(ConsensusJoin { number: asks.0, addr: asks.1.to_owned() }).await?;
+    let joined = client.join(ConsensusJoin { number: asks.0, addr: asks.1.to_owned(), has_vote: asks.2 }).await?;
     Ok(joined.into_inner().managers)
 }
 
@@ -50,7 +50,7 @@ async fn a_manager_is_taken_in_where_the_cluster_wants_it_and_it_answers_at_its_
     let trio = Trio::new().await;
     let lead = trio.leader(None).await;
     let node = NodeId::new(&mut RandomIds);
-    let new = (77, "0.0.0.0:2377");
+    let new = (77, "0.0.0.0:2377", false);
 
     let worker = join(&trio, lead, node, NodeRole::Worker, new).await.unwrap_err();
     assert_eq!(worker.code(), Code::PermissionDenied);
@@ -67,8 +67,11 @@ async fn a_manager_is_taken_in_where_the_cluster_wants_it_and_it_answers_at_its_
 
     let follower = (lead + 1) % 3;
     let known = &trio.managers[follower];
-    let ask = (known.raft.number(), known.addr.as_str());
+    let ask = (known.raft.number(), known.addr.as_str(), true);
     assert_eq!(join(&trio, lead, known.node, NodeRole::Manager, ask).await.unwrap(), 3);
+    let removed = (known.raft.number() + 1, known.addr.as_str(), true);
+    let removed = join(&trio, lead, known.node, NodeRole::Manager, removed).await.unwrap_err();
+    assert_eq!(removed.code(), Code::Aborted, "it had a vote once: {removed}");
     known.raft.leader().wait_for(Option::is_some).await.unwrap();
     let elsewhere = join(&trio, follower, known.node, NodeRole::Manager, ask).await.unwrap_err();
     assert_eq!(leader_in(&elsewhere), Some(trio.managers[lead].addr.as_str()));
