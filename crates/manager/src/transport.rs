@@ -138,7 +138,11 @@ impl ConsensusService {
         if self.raft.read_index().await.is_none() {
             return Err(lead::elsewhere(&self.raft));
         }
-        if is_listed() { Ok(()) } else { Err(Status::aborted("this manager was removed from the managers of the swarm")) }
+        if is_listed() {
+            Ok(())
+        } else {
+            Err(Status::aborted("this manager was removed from the managers of the swarm"))
+        }
     }
 
     /// Without a leader, who would write it down, a manager that has moved is called where it is now: it may be the one that

@@ -184,6 +184,7 @@ async fn follow(membership: &Membership, raft: &Raft, mut addr: String) -> Resul
 }
 
 fn is_final(status: &Status) -> bool {
-    let codes = [Code::PermissionDenied, Code::InvalidArgument, Code::FailedPrecondition, Code::NotFound, Code::Aborted];
+    let codes =
+        [Code::PermissionDenied, Code::InvalidArgument, Code::FailedPrecondition, Code::NotFound, Code::Aborted];
     codes.contains(&status.code())
 }
